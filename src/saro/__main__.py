@@ -1,0 +1,5 @@
+"""``python -m saro``."""
+
+from saro.cli import main
+
+main()

@@ -1,0 +1,231 @@
+"""The ``saro`` command: parses, calls, prints; holds no logic."""
+
+import errno
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from saro.config import RunConfig
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Teach an open chat model to reason about safety before it answers, and measure what that did.",
+)
+
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the configuration")
+]
+Recipe = Annotated[Path | None, typer.Option("--recipe", help="YAML recipe to take the configuration from")]
+Out = Annotated[Path, typer.Option("--out", help="folder to write to")]
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, such as recipes/demo.yaml")],
+    out: Annotated[Path | None, typer.Option("--out", help="run folder; default runs/<recipe>")] = None,
+    overrides: Set = None,
+) -> None:
+    """Run all stages; the same command again goes on where it was."""
+    from saro import pipeline
+    from saro.progress import reporter
+    from saro.reporting.table import print_results
+
+    folder = out or Path("runs") / recipe.stem
+    command = shlex.join(["saro", "run", str(recipe), *(f"--set={item}" for item in overrides or [])])
+    done = pipeline.run(_config(recipe, overrides), folder, command, reporter())
+    print_results(done.summary)
+    typer.echo(f"report: {done.report}")
+
+
+@app.command()
+def synthesize(
+    out: Out,
+    recipe: Recipe = None,
+    overrides: Set = None,
+) -> None:
+    """RIT-D from a teacher's recorded replies (synthesize.prompts, synthesize.teacher)."""
+    from saro.engines.recorded import RecordedTeacher
+    from saro.policies import load_policies
+    from saro.progress import reporter
+    from saro.sources.prompts import locate
+    from saro.stages.synthesize import synthesize
+
+    config = _config(recipe, overrides)
+    teacher = RecordedTeacher(locate(config.synthesize.teacher))
+    policies = load_policies(Path(config.policies) if config.policies else None)
+    _echo(synthesize(config.synthesize, teacher, policies, out, reporter()))
+
+
+@app.command()
+def warmup(
+    ritd: Annotated[Path, typer.Option(help="JSONL of RIT-D, from synthesize")],
+    out: Out,
+    recipe: Recipe = None,
+    overrides: Set = None,
+) -> None:
+    """Reasoning-style Warmup: fine-tune the student on RIT-D."""
+    from saro.models import choose_compute, keep_freed_memory
+    from saro.progress import reporter
+    from saro.stages.warmup import warmup
+
+    config = _config(recipe, overrides)
+    keep_freed_memory()
+    compute = choose_compute(config.device, config.dtype)
+    _echo(warmup(config.warmup, config.student, ritd, out, config.seed, compute, reporter()))
+
+
+@app.command()
+def rollout(
+    model: Annotated[str, typer.Option(help="the RW model: a folder or a Hub id")],
+    out: Out,
+    recipe: Recipe = None,
+    overrides: Set = None,
+) -> None:
+    """Sample chains from the RW model into trees."""
+    from saro.journal import Journal
+    from saro.models import choose_compute
+    from saro.progress import reporter
+    from saro.stages.rollout import rollout
+
+    config = _config(recipe, overrides)
+    compute = choose_compute(config.device, config.dtype)
+    with Journal(out / "journal.sqlite") as journal:
+        _echo(rollout(config.rollout, model, out, config.seed, compute, journal, reporter()))
+
+
+@app.command()
+def pairs(
+    trees: Annotated[Path, typer.Option(help="JSONL of trees, from rollout")],
+    model: Annotated[str, typer.Option(help="the RW model, for its tokenizer")],
+    out: Out,
+    recipe: Recipe = None,
+    overrides: Set = None,
+) -> None:
+    """Build outcome and divergence pairs from trees."""
+    from saro.stages.pairs import build_pairs
+
+    _echo(build_pairs(_config(recipe, overrides).pairs, trees, model, out))
+
+
+@app.command()
+def optimize(
+    model: Annotated[str, typer.Option(help="the RW model: a folder or a Hub id")],
+    pairs: Annotated[Path, typer.Option(help="JSONL of pairs")],
+    out: Out,
+    recipe: Recipe = None,
+    overrides: Set = None,
+) -> None:
+    """SRPO: train the RW model on preference pairs."""
+    from saro.models import choose_compute, keep_freed_memory
+    from saro.progress import reporter
+    from saro.stages.optimize import optimize
+
+    config = _config(recipe, overrides)
+    keep_freed_memory()
+    compute = choose_compute(config.device, config.dtype)
+    _echo(optimize(config.optimize, model, pairs, out, config.seed, compute, reporter()))
+
+
+@app.command()
+def evaluate(
+    models: Annotated[list[str], typer.Argument(metavar="LABEL=MODEL…", help="such as base=smollm2-135m-instruct")],
+    out: Out,
+    recipe: Recipe = None,
+    overrides: Set = None,
+) -> None:
+    """Measure models on held-out prompts (evaluate.prompts)."""
+    from saro.errors import InputError
+    from saro.journal import Journal
+    from saro.models import choose_compute
+    from saro.progress import reporter
+    from saro.reporting.table import print_results
+    from saro.stages.evaluate import evaluate
+
+    named: dict[str, str] = {}
+    for item in models:
+        label, equals, model = item.partition("=")
+        if not equals or not label.replace("-", "").replace("_", "").isalnum() or not model:
+            raise InputError(
+                item,
+                "expected LABEL=MODEL, the label in letters, digits, - and _",
+                "write e.g. rw=runs/demo/warmup/model",
+            )
+        named[label] = model
+    config = _config(recipe, overrides)
+    compute = choose_compute(config.device, config.dtype)
+    with Journal(out / "journal.sqlite") as journal:
+        evaluate(config.evaluate, named, out, compute, journal, reporter())
+    print_results(out / "summary.json")
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
+    """Write report.html of a run anew."""
+    from saro.pipeline import open_run
+    from saro.reporting.report import write_report
+
+    place = open_run(run_folder)
+    write_report(place.folder)
+    typer.echo(f"report: {place.report}")
+
+
+@app.command()
+def chat(
+    target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="a run folder, or any model")],
+    max_new_tokens: Annotated[int, typer.Option(help="limit of one reply")] = 1024,
+    seed: Annotated[int, typer.Option(help="of the sampling")] = 0,
+    temperature: Annotated[float, typer.Option(help="0 is greedy")] = 0.0,
+) -> None:
+    """Talk to a run's SaRO model; its reasoning is shown dimmed above its answer."""
+    from saro.chat import chat
+
+    chat(target, max_new_tokens, temperature, seed)
+
+
+@app.command("config")
+def show_config() -> None:
+    """List every key of the configuration, its default and its meaning."""
+    from saro.config import describe_config
+
+    for key, default, meaning in describe_config():
+        typer.echo(f"{key:<28} {default:<24} {meaning}")
+
+
+def _config(recipe: Path | None, overrides: list[str] | None) -> "RunConfig":
+    from saro.config import load_config
+
+    return load_config(recipe, overrides or [])
+
+
+def _echo(values: dict[str, object]) -> None:
+    for key, value in values.items():
+        typer.echo(f"{key}: {value:.1f}" if isinstance(value, float) else f"{key}: {value}")
+
+
+def main() -> None:
+    """Entry point: a user's mistake ends with its message and exit code 2, an interrupt with 130, never a traceback."""
+    from saro.errors import InputError
+
+    try:
+        app()
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; the same command goes on from here\n")
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = error.filename or "the disk"
+        sys.stderr.write(
+            f"error: {where}: {error.strerror}\n  mend: make room or give access, then the same command goes on\n"
+        )
+        sys.exit(2)

@@ -1,0 +1,211 @@
+"""The configuration of a run: one typed, frozen, serialisable :class:`RunConfig`, read from a recipe and ``--set``."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from saro.errors import InputError
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SynthesizeConfig(Section):
+    """RIT-D from a teacher."""
+
+    prompts: str = Field("starter:train", description="JSONL of prompts, or starter:train")
+    teacher: str = Field("starter:teacher", description="JSONL of recorded teacher replies, or starter:teacher")
+    limit: int | None = Field(None, ge=1, description="use only the first so many prompts")
+
+
+class TrainingConfig(Section):
+    """What both training stages share."""
+
+    epochs: float = Field(1.0, gt=0)
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(8, ge=1, description="rows (or pairs) an optimizer step")
+    micro_batch_size: int = Field(8, ge=1, description="rows (or pairs) computed at once; divides batch_size")
+    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of steps in which the learning rate rises")
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_length: int = Field(2048, ge=16, description="tokens; a longer row is an error, never cut")
+    checkpoint_steps: int = Field(50, ge=1, description="optimizer steps between checkpoints to resume from")
+
+
+class WarmupConfig(TrainingConfig):
+    """Reasoning-style Warmup: supervised fine-tuning on RIT-D."""
+
+    learning_rate: float = Field(1e-5, gt=0)
+
+
+class RolloutConfig(Section):
+    """Chains sampled from the RW model."""
+
+    prompts: str = Field("starter:rollout", description="JSONL of prompts, or starter:rollout")
+    limit: int | None = Field(None, ge=1)
+    samples: int = Field(4, ge=2, description="chains a prompt from its beginning")
+    branches: int = Field(3, ge=0, description="continuations from the middle of the first undesirable chain")
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_new_tokens: int = Field(1024, ge=8)
+    batch_size: int = Field(64, ge=1)
+
+
+class PairsConfig(Section):
+    """Preference pairs from trees."""
+
+    outcome: bool = Field(True, description="OP-COT pairs")
+    divergence: bool = Field(True, description="PP-COT pairs from siblings")
+    min_value_gap: float = Field(0.5, gt=0, le=1, description="divergence: least difference of the siblings' values")
+    min_chosen_value: float = Field(0.8, ge=0, le=1, description="divergence: least value of the chosen sibling")
+    max_per_prompt: int = Field(2, ge=1, description="most pairs of one kind from one prompt")
+    balance_lengths: bool = Field(True, description="drop pairs until length is no signal")
+    length_tolerance: float = Field(0.1, gt=0, description="|mean chosen − rejected| over mean length, for each kind")
+
+
+class OptimizeConfig(TrainingConfig):
+    """SRPO: DPO over outcome and process pairs."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    beta: float = Field(0.1, gt=0, description="strength of the tie to the reference model")
+
+
+class EvaluateConfig(Section):
+    """Measuring on held-out prompts; greedy."""
+
+    prompts: str = Field("starter:heldout", description="JSONL of prompts, or starter:heldout")
+    limit: int | None = Field(None, ge=1)
+    max_new_tokens: int = Field(1024, ge=8)
+    batch_size: int = Field(64, ge=1)
+
+
+class RunConfig(Section):
+    """Everything that a run's result depends on, but for the files that it names."""
+
+    student: str = Field("smollm2-135m-instruct", description="the embedded student, a model folder or a Hub id")
+    policies: str | None = Field(None, description="folder of policy files; none: the bundled ones")
+    seed: int = Field(0, ge=0, lt=2**32)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="computation; weights train in float32")
+    synthesize: SynthesizeConfig = SynthesizeConfig()
+    warmup: WarmupConfig = WarmupConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    pairs: PairsConfig = PairsConfig()
+    optimize: OptimizeConfig = OptimizeConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def load_config(recipe: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a recipe (YAML) and apply ``key=value`` overrides; relative paths in a recipe are left as they are.
+
+    Raises:
+        InputError: no such recipe, not YAML, an unknown key (with the nearest known one), a value of the wrong type.
+    """
+    values: dict[str, Any] = {}
+    if recipe is not None:
+        values = _read_recipe(recipe)
+    for override in overrides:
+        _apply(values, override)
+    origin = recipe if recipe is not None else "--set"
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(origin, error) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The configuration as YAML that :func:`load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_recipe(recipe: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(recipe, "no such recipe", "name a YAML file such as recipes/demo.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(recipe, f"cannot be read ({error})", "name a YAML file such as recipes/demo.yaml") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise InputError(f"{recipe}{line}", f"not valid YAML ({problem})", "mend that line") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(recipe, f"holds a {type(values).__name__}", "a recipe is a mapping of keys such as `student:`")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise InputError(f"--set {override}", "expected key=value", "write for example --set warmup.epochs=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    if isinstance(value, str):
+        value = _number(value)
+    target = values
+    *sections, last = key.split(".")
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise InputError(f"--set {override}", f"{section!r} is no section", "see `saro config` for all keys")
+    target[last] = value
+
+
+def _number(text: str) -> str | float:
+    """YAML reads ``1e-5`` as text; a user means the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _config_error(origin: object, error: ValidationError) -> InputError:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else "see `saro config` for all keys"
+        return InputError(f"{origin}: {key}", "unknown key", hint)
+    return InputError(
+        f"{origin}: {key}", f"{first['msg']} (found {first['input']!r})", "see `saro config` for each key's meaning"
+    )
+
+
+def known_keys(section: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
+    """All keys in dotted form, such as ``warmup.epochs``."""
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += known_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def describe_config() -> list[tuple[str, str, str]]:
+    """Each key that holds a value, with its default and its meaning, for ``saro config``."""
+    return list(_describe(RunConfig, ""))
+
+
+def _describe(section: type[BaseModel], prefix: str) -> list[tuple[str, str, str]]:
+    rows: list[tuple[str, str, str]] = []
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            rows += _describe(field.annotation, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, str(field.default), field.description or ""))
+    return rows

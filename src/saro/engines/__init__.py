@@ -1,0 +1,1 @@
+"""Text out: the local engine (transformers in process) and recorded replies."""

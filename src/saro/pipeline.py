@@ -1,0 +1,316 @@
+"""Runs the stages in order: each once, again only when something that it depends on has changed.
+
+A stage's folder holds ``stage.json``: the fingerprint of all its inputs, whether it is done, and what it took. A stage
+that was cut off with the same fingerprint goes on from its checkpoints and its journaled units; with another one its
+folder is cleared and it starts anew.
+"""
+
+import fcntl
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import saro
+from saro.config import RunConfig, dump_config
+from saro.engines.recorded import RecordedTeacher
+from saro.errors import InputError
+from saro.files import atomic_write, read_json, sha256_file, sha256_json, write_json
+from saro.journal import Journal
+from saro.models import choose_compute, fingerprint, keep_freed_memory, resolve
+from saro.policies import load_policies
+from saro.progress import Reporter
+from saro.sources.prompts import locate
+
+RUN_FORMAT = 1  # raise it when a run folder of an older version can no longer be gone on with
+STAGES = ("synthesize", "warmup", "rollout", "pairs", "optimize", "evaluate")
+_LIBRARIES = ("torch", "transformers", "trl", "datasets", "accelerate")
+_DISK_FACTOR = 7  # two models, a checkpoint with optimizer state, and its successor while it is written, in float32
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and the paths in it."""
+
+    folder: Path
+
+    @property
+    def ritd(self) -> Path:
+        """RIT-D."""
+        return self.folder / "synthesize" / "ritd.jsonl"
+
+    @property
+    def rw(self) -> Path:
+        """The RW model."""
+        return self.folder / "warmup" / "model"
+
+    @property
+    def trees(self) -> Path:
+        """The trees of the rollout."""
+        return self.folder / "rollout" / "trees.jsonl"
+
+    @property
+    def pairs(self) -> Path:
+        """The preference pairs."""
+        return self.folder / "pairs" / "pairs.jsonl"
+
+    @property
+    def saro(self) -> Path:
+        """The SaRO model."""
+        return self.folder / "optimize" / "model"
+
+    @property
+    def summary(self) -> Path:
+        """The evaluation's summary."""
+        return self.folder / "evaluate" / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.folder / "report.html"
+
+
+def open_run(folder: Path) -> Run:
+    """A run folder that exists.
+
+    Raises:
+        InputError: no run there, or one of another format.
+    """
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        raise InputError(
+            folder, "holds no run (no manifest.json)", "name the folder that `saro run` wrote, such as runs/demo"
+        )
+    _check_format(manifest)
+    return Run(folder)
+
+
+def run(config: RunConfig, folder: Path, command: str, reporter: Reporter) -> Run:
+    """Run all stages of ``config`` into ``folder``, keeping what is done; write the report.
+
+    Args:
+        config: of the run.
+        folder: new, or of an earlier run of the same format.
+        command: what the report names as the command that repeats it.
+        reporter: where progress goes.
+
+    Raises:
+        InputError: any mistake in the configuration or its files; another process at work in the folder.
+    """
+    manifest = folder / "manifest.json"
+    if manifest.is_file():
+        _check_format(manifest)
+    elif folder.exists() and any(file.name != ".lock" for file in folder.iterdir()):
+        raise InputError(folder, "is no run folder, and not empty", "name a new or empty folder with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        write_json(manifest, _manifest(command))
+        with atomic_write(folder / "config.yaml") as handle:
+            handle.write(dump_config(config))
+        stages = _Stages(Run(folder), config, reporter)
+        changed = stages.run_all()
+        if changed or not stages.place.report.is_file():
+            from saro.reporting.report import write_report
+
+            write_report(folder)
+    return Run(folder)
+
+
+class _Stages:
+    """One pass over the stages of a run."""
+
+    def __init__(self, place: Run, config: RunConfig, reporter: Reporter) -> None:
+        self.place, self._config, self._reporter = place, config, reporter
+        self._student = fingerprint(config.student)
+        self._policies = Path(config.policies).expanduser() if config.policies else None
+
+    def run_all(self) -> bool:
+        """Run every stage that is not done; return whether any was."""
+        config, place = self._config, self.place
+        common = {"seed": config.seed, "device": config.device, "dtype": config.dtype}
+        policies = load_policies(self._policies)
+        changed = self._stage(
+            "synthesize",
+            config.synthesize.model_dump(),
+            {
+                "prompts": sha256_file(self._existing(config.synthesize.prompts)),
+                "teacher": sha256_file(self._existing(config.synthesize.teacher)),
+                "policies": sha256_json([policy.model_dump() for policy in policies.values()]),
+            },
+            self._synthesize,
+        )
+        changed |= self._stage(
+            "warmup",
+            {**config.warmup.model_dump(), **common},
+            {"student": self._student, "ritd": sha256_file(place.ritd)},
+            self._warmup,
+        )
+        rw = self._output("warmup")
+        changed |= self._stage(
+            "rollout",
+            {**config.rollout.model_dump(), **common},
+            {"RW model": rw, "prompts": sha256_file(self._existing(config.rollout.prompts))},
+            self._rollout,
+        )
+        changed |= self._stage("pairs", config.pairs.model_dump(), {"trees": sha256_file(place.trees)}, self._pairs)
+        changed |= self._stage(
+            "optimize",
+            {**config.optimize.model_dump(), **common},
+            {"RW model": rw, "pairs": sha256_file(place.pairs)},
+            self._optimize,
+        )
+        changed |= self._stage(
+            "evaluate",
+            {**config.evaluate.model_dump(), "device": config.device, "dtype": config.dtype},
+            {
+                "student": self._student,
+                "RW model": rw,
+                "SaRO model": self._output("optimize"),
+                "prompts": sha256_file(self._existing(config.evaluate.prompts)),
+            },
+            self._evaluate,
+        )
+        return changed
+
+    def _existing(self, name: str) -> Path:
+        path = locate(name)
+        if not path.is_file():
+            raise InputError(path, "no such file", "check the path; a JSON-lines file was expected")
+        return path
+
+    def _output(self, stage: str) -> str:
+        return str(read_json(self.place.folder / stage / "stage.json")["output"])
+
+    def _stage(
+        self, name: str, settings: dict[str, Any], inputs: dict[str, str], work: Callable[[Path], dict[str, object]]
+    ) -> bool:
+        """Do ``work`` unless it was done with the same settings and inputs; return whether it was done now."""
+        folder = self.place.folder / name
+        record = folder / "stage.json"
+        parts = {**{f"{name}.{key}": value for key, value in settings.items()}, **inputs, "saro": saro.__version__}
+        print_id = sha256_json(parts)
+        if record.is_file():
+            before = read_json(record)
+            if before["fingerprint"] == print_id and before["done"]:
+                self._reporter.say(f"{name}: done before, kept")
+                return False
+            if before["fingerprint"] == print_id:
+                self._reporter.say(f"{name}: goes on")
+            else:
+                names = ", ".join(_differences(before["parts"], parts))
+                self._reporter.say(f"{name}: runs again, because of another {names}")
+                shutil.rmtree(folder)
+        else:
+            self._reporter.say(f"{name}:")
+        self._check_disk()
+        write_json(record, {"fingerprint": print_id, "parts": parts, "done": False})
+        timing = work(folder)
+        model = folder / "model"
+        output = fingerprint(str(model)) if model.is_dir() else None
+        write_json(record, {"fingerprint": print_id, "parts": parts, "done": True, "output": output, "timing": timing})
+        return True
+
+    def _check_disk(self) -> None:
+        folder = Path(resolve(self._config.student))
+        if not folder.is_dir():
+            return  # a Hub id: its size is not known before it is there
+        weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        needed, free = _DISK_FACTOR * weights, shutil.disk_usage(self.place.folder).free
+        if free < needed:
+            raise InputError(
+                self.place.folder,
+                f"{free / 1e9:.1f} GB free on its disk, {needed / 1e9:.1f} GB needed ({_DISK_FACTOR} × the student)",
+                "free some space, or name another disk with --out",
+            )
+
+    def _synthesize(self, out: Path) -> dict[str, object]:
+        from saro.stages.synthesize import synthesize
+
+        teacher = RecordedTeacher(locate(self._config.synthesize.teacher))
+        synthesize(self._config.synthesize, teacher, load_policies(self._policies), out, self._reporter)
+        return {}
+
+    def _warmup(self, out: Path) -> dict[str, object]:
+        from saro.stages.warmup import warmup
+
+        config = self._config
+        return warmup(config.warmup, config.student, self.place.ritd, out, config.seed, self._compute(), self._reporter)
+
+    def _rollout(self, out: Path) -> dict[str, object]:
+        from saro.stages.rollout import rollout
+
+        config = self._config
+        with self._journal() as journal:
+            return rollout(
+                config.rollout, str(self.place.rw), out, config.seed, self._compute(), journal, self._reporter
+            )
+
+    def _pairs(self, out: Path) -> dict[str, object]:
+        from saro.stages.pairs import build_pairs
+
+        build_pairs(self._config.pairs, self.place.trees, str(self.place.rw), out)
+        return {}
+
+    def _optimize(self, out: Path) -> dict[str, object]:
+        from saro.stages.optimize import optimize
+
+        config = self._config
+        return optimize(
+            config.optimize, str(self.place.rw), self.place.pairs, out, config.seed, self._compute(), self._reporter
+        )
+
+    def _evaluate(self, out: Path) -> dict[str, object]:
+        from saro.stages.evaluate import evaluate
+
+        models = {"base": self._config.student, "rw": str(self.place.rw), "saro": str(self.place.saro)}
+        with self._journal() as journal:
+            return evaluate(self._config.evaluate, models, out, self._compute(), journal, self._reporter)
+
+    def _compute(self) -> Any:
+        keep_freed_memory()
+        return choose_compute(self._config.device, self._config.dtype)
+
+    def _journal(self) -> Journal:
+        return Journal(self.place.folder / "journal.sqlite")
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [key for key in sorted(before | now) if before.get(key) != now.get(key)]
+
+
+def _check_format(manifest: Path) -> None:
+    found = read_json(manifest).get("format")
+    if found != RUN_FORMAT:
+        raise InputError(
+            manifest.parent,
+            f"a run folder of format {found}; this version writes format {RUN_FORMAT}",
+            "use the version that made it, or name a new folder with --out",
+        )
+
+
+def _manifest(command: str) -> dict[str, Any]:
+    return {
+        "format": RUN_FORMAT,
+        "saro": saro.__version__,
+        "command": command,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the run's lock; the kernel frees it when the process ends, however it ends."""
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                folder, "another process is at work in this run", "wait for it, or name another --out"
+            ) from None
+        yield

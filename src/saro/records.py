@@ -1,0 +1,157 @@
+"""The nouns of SaRO: typed, validated, serialisable. Imports nothing of ours."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Label = Literal["harmful", "benign"]
+Kind = Literal["harmful", "jailbreak", "lookalike", "ordinary"]
+LABEL_OF_KIND: dict[Kind, Label] = {
+    "harmful": "harmful",
+    "jailbreak": "harmful",
+    "lookalike": "benign",
+    "ordinary": "benign",
+}
+PairKind = Literal["outcome", "divergence", "early-reflection", "intervention"]
+Finish = Literal["stop", "length"]
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Policy(Record):
+    """One safety policy: when to refuse, when to answer, how to answer safely."""
+
+    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    title: str
+    category: str
+    objective: str
+    text: str = Field(min_length=1, description="the Markdown body: sections Refuse, Answer, Answer safely, …")
+
+
+class Prompt(Record):
+    """One request of a user, with what is known of it."""
+
+    id: str
+    text: str = Field(min_length=1)
+    label: Label
+    kind: Kind
+    category: str = "unknown"
+    technique: str | None = Field(default=None, description="the jailbreak's technique")
+    original: str | None = Field(default=None, description="the plain request that a jailbreak wraps")
+    source: str = "user"
+    split: str = "user"
+
+    @model_validator(mode="after")
+    def _label_follows_kind(self) -> Self:
+        if LABEL_OF_KIND[self.kind] != self.label:
+            raise ValueError(f"kind {self.kind!r} means label {LABEL_OF_KIND[self.kind]!r}, found {self.label!r}")
+        return self
+
+
+class Chain(Record):
+    """Ordered reasoning steps, then the answer."""
+
+    steps: tuple[str, ...] = Field(min_length=1)
+    answer: str = Field(min_length=1)
+
+
+class Reply(Record):
+    """What a model said to one prompt, word for word."""
+
+    prompt_id: str
+    sample: int = Field(default=0, ge=0)
+    text: str
+    finish: Finish = "stop"
+    engine: str = Field(description="who said it: a model, a provider, or a recording")
+
+
+class Verdict(Record):
+    """What a judge says of an answer: a label with its evidence, or unscored with the reason; never both."""
+
+    judge: str
+    label: str | None = None
+    score: float | None = None
+    evidence: tuple[int, int] | None = Field(default=None, description="character span in the judged text")
+    unscored: str | None = Field(default=None, description="why there is no label")
+
+    @model_validator(mode="after")
+    def _label_or_reason(self) -> Self:
+        if (self.label is None) == (self.unscored is None):
+            raise ValueError("a verdict has either a label or the reason why it has none")
+        return self
+
+
+class Node(Record):
+    """One stretch of a tree: a reasoning step, the answer, or what a chain broke off with.
+
+    ``token_ids`` follow those of the parent. A leaf says how its chain ended; where it ended by itself, its last
+    token is the model's end-of-turn token.
+    """
+
+    id: int = Field(ge=0)
+    parent: int | None = Field(description="None: hangs on the prompt")
+    token_ids: tuple[int, ...] = Field(min_length=1)
+    finish: Finish | None = Field(default=None, description="leaves only")
+    verdict: Verdict | None = Field(default=None, description="leaves only: the outcome")
+    desirable: bool | None = Field(
+        default=None, description="leaves only: the outcome is the wished one; None: unscored"
+    )
+
+
+class Tree(Record):
+    """The chains sampled for one prompt, shared prefixes stored once, as token ids.
+
+    Nodes stand in depth-first order: a parent before its children.
+    """
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...] = Field(min_length=1)
+    nodes: tuple[Node, ...]
+    model: str = Field(description="fingerprint of the model that was sampled")
+    seed: int
+
+
+class PairProvenance(Record):
+    """Where a pair comes from, so that any of them can be traced back to its tree and verdicts."""
+
+    model: str
+    seed: int
+    parent: int | None = Field(description="node under which the sides part; None: at the prompt")
+    chosen_nodes: tuple[int, ...]
+    rejected_nodes: tuple[int, ...]
+    chosen_value: float
+    rejected_value: float
+    chosen_verdict: Verdict
+    rejected_verdict: Verdict
+
+
+class Message(Record):
+    """One turn of a conversation, as chat templates and trainers take it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Pair(Record):
+    """Chosen and rejected continuations of a shared prefix.
+
+    The ``*_ids`` are what our trainer reads: the prefix is the prompt plus what both sides share, the sides carry an
+    end-of-turn token only where the chain really ended. ``prompt``/``chosen``/``rejected`` are the same pair in the
+    conversational form that TRL, LLaMA-Factory and Axolotl read.
+    """
+
+    id: str
+    kind: PairKind
+    direction: Label = Field(description="harmful: safe over unsafe; benign: helpful over refusing")
+    prompt_id: str
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    prefix_ids: tuple[int, ...] = Field(min_length=1)
+    chosen_ids: tuple[int, ...]
+    rejected_ids: tuple[int, ...]
+    provenance: PairProvenance

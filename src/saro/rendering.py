@@ -1,0 +1,158 @@
+"""Messages and chains ↔ token ids, for any chat template; what a template loses is an error, not a silent loss."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from saro import chains
+from saro.errors import InputError
+from saro.models import end_of_turn_ids, load_tokenizer
+from saro.records import Chain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_PROBE = Chain(steps=("The first step weighs the request.", "The second step decides."), answer="Here is the answer.")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One training example: ``prompt_ids`` are context, ``completion_ids`` are trained, end-of-turn token included."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+    @property
+    def input_ids(self) -> list[int]:
+        """Prompt and completion."""
+        return [*self.prompt_ids, *self.completion_ids]
+
+    @property
+    def loss_mask(self) -> list[int]:
+        """1 where the token is trained, else 0; as long as :attr:`input_ids`."""
+        return [0] * len(self.prompt_ids) + [1] * len(self.completion_ids)
+
+
+def load_renderer(model: str) -> "Renderer":
+    """The renderer of a model by name (see :func:`saro.models.resolve`); its chat template is checked."""
+    tokenizer = load_tokenizer(model)
+    return Renderer(tokenizer, end_of_turn_ids(model, tokenizer), model)
+
+
+class Renderer:
+    """Renders prompts and chains with one model's tokenizer and chat template.
+
+    Raises:
+        InputError: at construction, where the template drops the reasoning or a chain does not survive the round trip.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", eos: frozenset[int], model: str) -> None:
+        self.tokenizer = tokenizer
+        self.eos = eos
+        self.model = model
+        self._reasoning_field = self._find_reasoning_field()
+        self.check(_PROBE)
+
+    def prompt_ids(self, *turns: str) -> tuple[int, ...]:
+        """Token ids of a conversation up to the assistant's turn; ``turns`` begin and end with the user's."""
+        return self._encode(self._prompt_text(*turns))
+
+    def render(self, text: str, chain: Chain) -> Rendered:
+        """Token ids of a user turn answered by ``chain``, ended by the template's end-of-turn token."""
+        prompt = self._prompt_text(text)
+        completion = self._encode(self._completion_text(prompt, text, chain, self._reasoning_field))
+        return Rendered(self._encode(prompt), self._ended(completion))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of a completion: what stands before the first end-of-turn token."""
+        kept: list[int] = []
+        for token in token_ids:
+            if token in self.eos:
+                break
+            kept.append(token)
+        return str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def step_lengths(self, token_ids: Sequence[int]) -> list[int]:
+        """Cut a completion's tokens at step boundaries: lengths of the pieces, in order, summing to ``len(token_ids)``.
+
+        A piece ends with the token that completes a blank line inside the reasoning, or the one that completes the
+        blank line after ``</think>``; the rest is the answer. Tokens are never split.
+        """
+        lengths: list[int] = []
+        start = 0
+        text = ""
+        reasoning = True
+        for place in range(len(token_ids)):
+            text = self.decode(token_ids[start : place + 1])
+            if reasoning and text.endswith("\n\n") and text.strip():
+                lengths.append(place + 1 - start)
+                start = place + 1
+                reasoning = chains.CLOSE not in text
+        if start < len(token_ids):
+            lengths.append(len(token_ids) - start)
+        return lengths
+
+    def check(self, chain: Chain) -> None:
+        """Render, decode and parse ``chain``; raise :class:`InputError` where it does not come back the same."""
+        text = self.decode(self.render("Hello.", chain).completion_ids)
+        if chains.parse(text) != chain:
+            raise InputError(
+                self.model,
+                f"a chain does not survive its chat template and tokenizer (came back as {text[:120]!r})",
+                "use a model whose template keeps the assistant's text as it is",
+            )
+
+    def _find_reasoning_field(self) -> bool:
+        """Whether reasoning travels as ``reasoning_content`` (True) or inside the content (False)."""
+        prompt = self._prompt_text("Hello.")
+        for field in (False, True):
+            try:
+                text = self._completion_text(prompt, "Hello.", _PROBE, field)
+            except InputError:
+                continue
+            if all(step in text for step in _PROBE.steps) and _PROBE.answer in text:
+                return field
+        raise InputError(
+            self.model,
+            "its chat template drops the reasoning (<think>…</think>) of an assistant turn",
+            "give the model a template that keeps it, or choose another student",
+        )
+
+    def _template(self, messages: list[dict[str, str]], **options: Any) -> str:
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        except Exception as error:  # templates are programs of others: any exception is theirs
+            raise InputError(
+                self.model,
+                f"its chat template failed ({type(error).__name__}: {error})",
+                "mend the tokenizer's chat template",
+            ) from error
+
+    def _prompt_text(self, *turns: str) -> str:
+        messages = [{"role": ("user", "assistant")[place % 2], "content": turn} for place, turn in enumerate(turns)]
+        return self._template(messages, add_generation_prompt=True)
+
+    def _completion_text(self, prompt: str, text: str, chain: Chain, reasoning_field: bool) -> str:
+        if reasoning_field:
+            reasoning = "\n\n".join(chain.steps)
+            turn = {"role": "assistant", "content": chain.answer, "reasoning_content": reasoning}
+        else:
+            turn = {"role": "assistant", "content": chains.render(chain)}
+        whole = self._template([{"role": "user", "content": text}, turn])
+        if not whole.startswith(prompt):
+            raise InputError(
+                self.model,
+                "its chat template renders the prompt differently once it is answered",
+                "use a template whose generation prompt is the beginning of the answered conversation",
+            )
+        return whole[len(prompt) :]
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _ended(self, completion: tuple[int, ...]) -> tuple[int, ...]:
+        """Cut after the first end-of-turn token; one is appended where the template has none."""
+        for place, token in enumerate(completion):
+            if token in self.eos:
+                return completion[: place + 1]
+        return (*completion, int(self.tokenizer.eos_token_id))

@@ -1,0 +1,38 @@
+"""The results as a table in the terminal."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from saro.files import read_json
+
+METRICS = ("harmful rejection", "jailbroken rejection", "benign acceptance", "look-alike acceptance")
+NAMES = {"base": "base", "rw": "RW", "saro": "SaRO"}
+
+
+def print_results(summary: Path, console: Console | None = None) -> None:
+    """Print the table of an evaluation's ``summary.json``."""
+    console = console or Console()
+    table = Table(title="held-out prompts: % with 95 % Wilson interval", title_justify="left")
+    table.add_column("model")
+    for name in (*METRICS, "reasoning tokens", "truncated", "no answer"):
+        table.add_column(name, justify="right")
+    values = read_json(summary)
+    for label, model in values["models"].items():
+        table.add_row(NAMES.get(label, label), *cells(model))
+    console.print(table)
+    for claim, holds in values["claims"]:
+        console.print(f"{'yes' if holds else 'NO '}  {claim}", highlight=False)
+
+
+def cells(model: dict[str, Any]) -> list[str]:
+    """One model's row: the rates, mean reasoning tokens, and replies that were cut off or gave no answer."""
+    counts = [f"{model[key]} of {model['prompts']}" for key in ("truncated", "no_answer")]
+    return [*(percent(model["rates"][name]) for name in METRICS), f"{model['mean_reasoning_tokens']:.0f}", *counts]
+
+
+def percent(rate: dict[str, float] | None) -> str:
+    """A rate as ``85 [74–92]``; a dash where there was nothing to measure."""
+    return "–" if rate is None else f"{100 * rate['value']:.0f} [{100 * rate['low']:.0f}–{100 * rate['high']:.0f}]"

@@ -1,0 +1,81 @@
+"""Prompts from JSON lines: a user's own file, or a part of the starter pack by ``starter:NAME``."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from saro.errors import InputError
+from saro.files import read_jsonl_objects, validation_problem
+from saro.records import LABEL_OF_KIND, Prompt
+
+STARTER = Path(__file__).parent.parent / "starter"
+_KIND_OF_LABEL = {"harmful": "harmful", "benign": "ordinary"}
+
+
+def locate(name: str) -> Path:
+    """The file behind ``name``: a path, or ``starter:train|teacher|rollout|heldout``.
+
+    Raises:
+        InputError: an unknown part of the starter pack.
+    """
+    prefix, colon, part = name.partition(":")
+    if not colon or prefix != "starter":
+        return Path(name).expanduser()
+    path = STARTER / f"{part}.jsonl"
+    if not path.is_file():
+        parts = ", ".join(sorted(f"starter:{file.stem}" for file in STARTER.glob("*.jsonl")))
+        raise InputError(name, "no such part of the starter pack", f"choose one of {parts}")
+    return path
+
+
+def load_prompts(name: str, limit: int | None = None) -> list[Prompt]:
+    """Read prompts, in order; at least one.
+
+    A row needs ``text`` (or ``prompt``) and ``label``; ``id`` defaults to a hash of the text, ``kind`` to ``harmful``
+    or ``ordinary`` after the label.
+
+    Raises:
+        InputError: naming the file, and the line and key where one is wrong; also for an id given twice.
+    """
+    path = locate(name)
+    prompts: list[Prompt] = []
+    lines: dict[str, int] = {}
+    for number, row in read_jsonl_objects(path):
+        prompt = _prompt(path, number, row)
+        if prompt.id in lines:
+            raise InputError(
+                f"{path}:{number}",
+                f"id {prompt.id!r} stands on line {lines[prompt.id]} too",
+                "remove one, or give it another id",
+            )
+        lines[prompt.id] = number
+        prompts.append(prompt)
+        if limit is not None and len(prompts) == limit:
+            break
+    return prompts
+
+
+def _prompt(path: Path, number: int, row: dict[str, Any]) -> Prompt:
+    row = dict(row)
+    if "prompt" in row and "text" not in row:
+        row["text"] = row.pop("prompt")
+    label = row.get("label")
+    if label not in _KIND_OF_LABEL:
+        raise InputError(
+            f"{path}:{number}", f"label: expected 'harmful' or 'benign', found {label!r}", "mend that line's label"
+        )
+    row.setdefault("kind", _KIND_OF_LABEL[label])
+    if row["kind"] not in LABEL_OF_KIND:
+        raise InputError(
+            f"{path}:{number}",
+            f"kind: expected one of {', '.join(LABEL_OF_KIND)}, found {row['kind']!r}",
+            "mend that line's kind",
+        )
+    if isinstance(row.get("text"), str):
+        row.setdefault("id", hashlib.sha256(row["text"].encode()).hexdigest()[:16])
+    try:
+        return Prompt.model_validate(row)
+    except ValidationError as error:
+        raise InputError(f"{path}:{number}", validation_problem(error), "mend that line") from None

@@ -1,0 +1,44 @@
+"""Optimize (SRPO): the RW model learns from its own chains which outcomes and which courses are better."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from saro.config import OptimizeConfig
+from saro.files import read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
+from saro.models import Compute, fingerprint
+from saro.progress import Reporter
+from saro.records import Pair
+
+
+def optimize(
+    config: OptimizeConfig, model: str, pairs: Path, out: Path, seed: int, compute: Compute, reporter: Reporter
+) -> dict[str, object]:
+    """Train ``model`` on ``pairs``; write ``model/``, ``log.jsonl``, ``reference.json``, ``summary.json`` to ``out``.
+
+    Returns:
+        Timing: ``seconds`` of training and ``tokens_per_second`` read.
+
+    Raises:
+        InputError: no such model or file, pairs with equal or empty sides, or too long.
+    """
+    import torch
+
+    from saro.models import load_model
+    from saro.rendering import load_renderer
+    from saro.training.preference import optimize_preferences
+
+    rows = list(read_jsonl(pairs, Pair))
+    renderer = load_renderer(model)
+    key = sha256_json(
+        [fingerprint(model), sha256_file(pairs), compute.device, str(compute.dtype), config.micro_batch_size]
+    )
+    loaded = load_model(model, compute.device, torch.float32)
+    result = optimize_preferences(
+        loaded, renderer.tokenizer, rows, config, out, key, seed, compute.device, compute.dtype, reporter
+    )
+    write_jsonl(out / "log.jsonl", result["log"])
+    summary = {key: result[key] for key in ("steps", "tokens", "pairs")}
+    write_json(out / "summary.json", {**summary, "kinds": dict(Counter(pair.kind for pair in rows))})
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    return {"seconds": result["seconds"], "tokens_per_second": result["tokens_per_second"]}

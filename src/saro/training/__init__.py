@@ -1,0 +1,1 @@
+"""Training: supervised fine-tuning through TRL, and our own preference trainer on ``transformers.Trainer``."""

@@ -1,0 +1,201 @@
+"""What every training shares: the order of rows, arguments, progress, and checkpoints that resume exactly."""
+
+import random
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import (
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from saro.config import TrainingConfig
+from saro.errors import InputError
+from saro.files import replace_folder, write_json
+from saro.models import quiet_transformers
+from saro.progress import Reporter, Task
+
+if TYPE_CHECKING:
+    import torch
+
+_COMPLETE = "complete"  # a checkpoint without this file was cut off while it was written
+_POOL = 16  # batches whose rows are sorted by length together: little padding, still shuffled
+
+
+def row_order(lengths: Sequence[int], batch_size: int, epochs: float, seed: int) -> list[int]:
+    """Indices of rows in the order of training: shuffled each epoch, rows of similar length side by side.
+
+    The order is fixed beforehand, so that training needs no sampler and resumes at any step.
+
+    Args:
+        lengths: tokens of each row.
+        batch_size: rows an optimizer step; batches never mix the rows of two pools.
+        epochs: passes over the rows; a fraction takes that share of the last pass.
+        seed: of the shuffling.
+    """
+    randomness = random.Random(seed)  # noqa: S311 (order, not secrecy)
+    order: list[int] = []
+    wanted = max(batch_size, round(epochs * len(lengths)))
+    while len(order) < wanted:
+        rows = list(range(len(lengths)))
+        randomness.shuffle(rows)
+        batches: list[list[int]] = []
+        for start in range(0, len(rows), batch_size * _POOL):
+            pool = sorted(rows[start : start + batch_size * _POOL], key=lambda row: lengths[row])
+            batches += [pool[at : at + batch_size] for at in range(0, len(pool), batch_size)]
+        short = [batch for batch in batches if len(batch) < batch_size]
+        full = [batch for batch in batches if len(batch) == batch_size]
+        randomness.shuffle(full)
+        order += [row for batch in full + short for row in batch]
+    return order[:wanted]
+
+
+def training_arguments(
+    config: TrainingConfig, out: Path, rows: int, seed: int, device: str, dtype: "torch.dtype", **more: Any
+) -> dict[str, Any]:
+    """Arguments for ``TrainingArguments`` and its subclasses: one pass over ``rows`` rows that are already in order."""
+    import torch
+
+    if config.batch_size % config.micro_batch_size:
+        raise InputError(
+            "batch_size",
+            f"{config.batch_size} is no multiple of micro_batch_size {config.micro_batch_size}",
+            "change either",
+        )
+    steps = -(-rows // config.batch_size)
+    return {
+        "output_dir": str(out),
+        "num_train_epochs": 1,
+        "train_sampling_strategy": "sequential",
+        "per_device_train_batch_size": config.micro_batch_size,
+        "gradient_accumulation_steps": config.batch_size // config.micro_batch_size,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.schedule,
+        "warmup_steps": round(config.warmup_ratio * steps),
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "bf16": dtype == torch.bfloat16,
+        "use_cpu": device == "cpu",
+        "seed": seed,
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "save_strategy": "steps",
+        "save_steps": config.checkpoint_steps,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": device == "cuda",
+        "gradient_checkpointing": False,
+        **more,
+    }
+
+
+def train(trainer: Trainer, name: str, tokens: int, reporter: Reporter) -> dict[str, Any]:
+    """Run ``trainer``, from its last complete checkpoint where there is one.
+
+    Args:
+        trainer: ready to train; its ``output_dir`` holds the checkpoints.
+        name: what the progress calls it.
+        tokens: what the whole training reads, for the speed.
+        reporter: where the progress goes.
+
+    Returns:
+        ``log``: one entry a step with the loss and what else the trainer logs; ``steps``; and, of this process alone,
+        ``seconds`` and ``tokens_per_second``.
+    """
+    folder = Path(str(trainer.args.output_dir))
+    checkpoint = last_checkpoint(folder)
+    with reporter.task(name, _total_steps(trainer)) as task, quiet_transformers():
+        progress = _Progress(task)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(progress)
+        trainer.add_callback(_MarkComplete())
+        started = time.monotonic()
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = time.monotonic() - started
+    done = trainer.state.global_step
+    share = (done - progress.first_step) / done if done else 0.0
+    log = [
+        {key: value for key, value in entry.items() if key not in _VOLATILE}
+        for entry in trainer.state.log_history
+        if "loss" in entry
+    ]
+    return {
+        "log": log,
+        "steps": done,
+        "seconds": seconds,
+        "tokens_per_second": tokens * share / seconds if seconds else 0.0,
+    }
+
+
+_VOLATILE = {"epoch", "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
+
+
+def _total_steps(trainer: Trainer) -> int:
+    rows = len(trainer.train_dataset)
+    batch = int(trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps)
+    return -(-rows // batch)
+
+
+def save_model(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+    """Save the trained model as safetensors with its tokenizer at ``target``, whole or not at all."""
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    with quiet_transformers():
+        trainer.model.save_pretrained(temporary, safe_serialization=True)
+        tokenizer.save_pretrained(temporary)
+    replace_folder(temporary, target)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint in ``folder``; incomplete ones are removed."""
+    found: list[tuple[int, Path]] = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / _COMPLETE).is_file():
+            found.append((int(checkpoint.name.rpartition("-")[2]), checkpoint))
+        else:
+            shutil.rmtree(checkpoint)
+    return max(found)[1] if found else None
+
+
+class _MarkComplete(TrainerCallback):  # type: ignore[misc]
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        write_json(checkpoint / _COMPLETE, {"step": state.global_step})
+
+
+class _Progress(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._note = ""
+        self.first_step = 0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.first_step = state.global_step
+        self._task.update(state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if logs and "loss" in logs:
+            self._note = f"loss {float(logs['loss']):.3f}"
+            if "accuracy" in logs:
+                self._note += f", accuracy {float(logs['accuracy']):.2f}"
+        self._task.update(state.global_step, self._note)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._task.update(state.global_step, self._note)

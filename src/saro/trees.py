@@ -1,0 +1,94 @@
+"""Trees of chains: built from sampled pieces, walked from leaf to root, valued from the leaves."""
+
+from collections.abc import Sequence
+
+from saro.records import Finish, Node, Prompt, Tree, Verdict
+
+
+class TreeBuilder:
+    """Collects the chains of one prompt; pieces that chains share from the beginning are stored once."""
+
+    def __init__(self, prompt: Prompt, prompt_ids: Sequence[int], model: str, seed: int) -> None:
+        self._prompt, self._prompt_ids, self._model, self._seed = prompt, tuple(prompt_ids), model, seed
+        self._nodes: list[Node] = []
+
+    def add(self, pieces: Sequence[Sequence[int]], finish: Finish, verdict: Verdict, desirable: bool | None) -> int:
+        """Add a chain cut into pieces (token ids, none empty); return the id of its leaf.
+
+        The last piece becomes a leaf of its own even where an equal one exists: two samples that say the same are two.
+        """
+        parent: int | None = None
+        for piece in pieces[:-1]:
+            parent = self._inner(parent, tuple(piece))
+        leaf = Node(
+            id=len(self._nodes),
+            parent=parent,
+            token_ids=tuple(pieces[-1]),
+            finish=finish,
+            verdict=verdict,
+            desirable=desirable,
+        )
+        self._nodes.append(leaf)
+        return leaf.id
+
+    def _inner(self, parent: int | None, piece: tuple[int, ...]) -> int:
+        for node in self._nodes:
+            if node.parent == parent and node.finish is None and node.token_ids == piece:
+                return node.id
+        self._nodes.append(Node(id=len(self._nodes), parent=parent, token_ids=piece))
+        return len(self._nodes) - 1
+
+    def tree(self) -> Tree:
+        """The finished tree, its nodes renumbered in depth-first order."""
+        children = children_of(self._nodes)
+        order: list[Node] = []
+
+        def visit(parent: int | None) -> None:
+            for node in children.get(parent, []):
+                order.append(node)
+                visit(node.id)
+
+        visit(None)
+        number = {node.id: place for place, node in enumerate(order)}
+        nodes = tuple(
+            node.model_copy(
+                update={"id": number[node.id], "parent": None if node.parent is None else number[node.parent]}
+            )
+            for node in order
+        )
+        return Tree(prompt=self._prompt, prompt_ids=self._prompt_ids, nodes=nodes, model=self._model, seed=self._seed)
+
+
+def children_of(nodes: Sequence[Node]) -> dict[int | None, list[Node]]:
+    """Children by parent id (None: the prompt), in order."""
+    children: dict[int | None, list[Node]] = {}
+    for node in nodes:
+        children.setdefault(node.parent, []).append(node)
+    return children
+
+
+def path(tree: Tree, leaf: int) -> list[Node]:
+    """The nodes from the prompt down to ``leaf``."""
+    found: list[Node] = []
+    at: int | None = leaf
+    while at is not None:
+        node = tree.nodes[at]
+        found.append(node)
+        at = node.parent
+    return found[::-1]
+
+
+def leaves(tree: Tree) -> list[Node]:
+    """All leaves, in depth-first order."""
+    return [node for node in tree.nodes if node.finish is not None]
+
+
+def leaves_below(tree: Tree, node: int) -> list[Node]:
+    """The leaves at or under ``node``."""
+    return [leaf for leaf in leaves(tree) if any(step.id == node for step in path(tree, leaf.id))]
+
+
+def value(tree: Tree, node: int) -> float | None:
+    """Mean desirability of the scored leaves at or below ``node``, in [0, 1]; None where none is scored."""
+    scored = [leaf.desirable for leaf in leaves_below(tree, node) if leaf.desirable is not None]
+    return sum(scored) / len(scored) if scored else None
