@@ -30,7 +30,7 @@ class ParseFailure:
 
 def segment(reasoning: str) -> tuple[str, ...]:
     """Split reasoning into steps at blank lines; steps are stripped and never empty."""
-    return tuple(step for part in re.split(r"\n[ \t]*\n", reasoning) if (step := part.strip()))
+    return tuple(step for part in re.split(r"\r?\n[ \t]*\r?\n", reasoning) if (step := part.strip()))
 
 
 def parse(text: str) -> Chain | ParseFailure:

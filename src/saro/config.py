@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from saro.errors import InputError
 
@@ -14,7 +14,7 @@ from saro.errors import InputError
 class Section(BaseModel):
     """Base of all sections: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SynthesizeConfig(Section):
@@ -38,6 +38,12 @@ class TrainingConfig(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     max_length: int = Field(2048, ge=16, description="tokens; a longer row is an error, never cut")
     checkpoint_steps: int = Field(50, ge=1, description="optimizer steps between checkpoints to resume from")
+
+    @model_validator(mode="after")
+    def _micro_batches_fit(self) -> Self:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}")
+        return self
 
 
 class WarmupConfig(TrainingConfig):
@@ -133,7 +139,7 @@ def _read_recipe(recipe: Path) -> dict[str, Any]:
         raise InputError(recipe, "no such recipe", "name a YAML file such as recipes/demo.yaml") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(recipe, f"cannot be read ({error})", "name a YAML file such as recipes/demo.yaml") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets a ValueError out for an impossible date
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
@@ -152,10 +158,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override}", "expected key=value", "write for example --set warmup.epochs=2")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # PyYAML lets a ValueError out for an impossible date
         value = text
-    if isinstance(value, str):
-        value = _number(value)
     target = values
     *sections, last = key.split(".")
     for section in sections:
@@ -163,14 +167,6 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise InputError(f"--set {override}", f"{section!r} is no section", "see `saro config` for all keys")
     target[last] = value
-
-
-def _number(text: str) -> str | float:
-    """YAML reads ``1e-5`` as text; a user means the number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _config_error(origin: object, error: ValidationError) -> InputError:

@@ -29,7 +29,7 @@ from saro.sources.prompts import locate
 RUN_FORMAT = 1  # raise it when a run folder of an older version can no longer be gone on with
 STAGES = ("synthesize", "warmup", "rollout", "pairs", "optimize", "evaluate")
 _LIBRARIES = ("torch", "transformers", "trl", "datasets", "accelerate")
-_DISK_FACTOR = 7  # two models, a checkpoint with optimizer state, and its successor while it is written, in float32
+_DISK_FACTOR = 9  # two models and, with optimizer state, two checkpoints and a bit, in float32
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ class TreeBuilder:
         self._prompt, self._prompt_ids, self._model, self._seed = prompt, tuple(prompt_ids), model, seed
         self._nodes: list[Node] = []
 
-    def add(self, pieces: Sequence[Sequence[int]], finish: Finish, verdict: Verdict, desirable: bool | None) -> int:
-        """Add a chain cut into pieces (token ids, none empty); return the id of its leaf.
+    def add(self, pieces: Sequence[Sequence[int]], finish: Finish, verdict: Verdict, desirable: bool | None) -> None:
+        """Add a chain cut into pieces (token ids, none empty).
 
         The last piece becomes a leaf of its own even where an equal one exists: two samples that say the same are two.
         """
@@ -29,7 +29,6 @@ class TreeBuilder:
             desirable=desirable,
         )
         self._nodes.append(leaf)
-        return leaf.id
 
     def _inner(self, parent: int | None, piece: tuple[int, ...]) -> int:
         for node in self._nodes:
@@ -43,12 +42,10 @@ class TreeBuilder:
         children = children_of(self._nodes)
         order: list[Node] = []
 
-        def visit(parent: int | None) -> None:
-            for node in children.get(parent, []):
-                order.append(node)
-                visit(node.id)
-
-        visit(None)
+        waiting = children.get(None, [])[::-1]
+        while waiting:  # a stack, since a chain of blank lines is deeper than Python recurses
+            order.append(waiting.pop())
+            waiting += children.get(order[-1].id, [])[::-1]
         number = {node.id: place for place, node in enumerate(order)}
         nodes = tuple(
             node.model_copy(

@@ -1,7 +1,7 @@
 """Batched sampling with transformers in process.
 
 Unlike ``model.generate``, every row has a random stream of its own, so that a sample depends on its seed and not on
-its neighbours' number or order, and rows that have ended leave the batch, so that no step is computed for them.
+its neighbours' number or order, and rows that have ended leave the batch, so that few steps are computed for them.
 """
 
 import time
@@ -22,6 +22,7 @@ from saro.records import Finish
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_COMPACT_AT = 0.85  # share of rows still running at which the ended ones leave the batch
 _NUCLEUS_HEAD = 512  # candidates tried before a full sort of the row; exact either way
 
 
@@ -127,9 +128,9 @@ class LocalEngine:
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values in buffers that grow by blocks: appending a token copies one token, not the whole cache."""
+    """Keys and values in buffers that double when full: appending a token copies one token, not the whole cache."""
 
-    _BLOCK = 64
+    _LEAST = 64
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
@@ -155,7 +156,7 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
     def _grown(self, buffer: torch.Tensor, end: int) -> torch.Tensor:
         batch, heads, _, size = buffer.shape
-        larger = buffer.new_empty(batch, heads, -(-end // self._BLOCK) * self._BLOCK, size)
+        larger = buffer.new_empty(batch, heads, max(self._LEAST, end, 2 * buffer.shape[-2]), size)
         larger[:, :, : self._length] = buffer[:, :, : self._length]
         return larger
 
@@ -224,18 +225,18 @@ def sample(
             logits_to_keep=1,
         ).logits[:, -1]
         tokens = _choose(logits, sampling, [streams[row] for row in active])
-        keep = []
-        for place, (row, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
+        for row, token in zip(active, tokens.tolist(), strict=True):
+            if finish[row] == "stop":
+                continue  # ended before, and waits for the batch to be compacted
             out[row].append(token)
             if on_token:
                 on_token(row, token)
             if token in eos:
                 finish[row] = "stop"
-            else:
-                keep.append(place)
+        keep = [place for place, row in enumerate(active) if finish[row] != "stop"]
         if not keep:
             break
-        if len(keep) < len(active):
+        if len(keep) <= _COMPACT_AT * len(active):  # moving the cache costs several steps, so not for every row
             kept = torch.tensor(keep, device=device)
             tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
             for layer in cache.layers:

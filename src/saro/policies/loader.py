@@ -34,14 +34,17 @@ def load_policies(folder: Path | None = None) -> dict[str, Policy]:
 
 
 def _read(file: Path) -> Policy:
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(file, f"not UTF-8 text ({error.reason})", "save the file as UTF-8") from None
     head, begun, rest = text.partition("---\n")
     front, ended, body = rest.partition("\n---\n")
     if head.strip() or not begun or not ended:
         raise InputError(file, "no front matter", f"begin with a line ---, the keys {_KEYS}, and a line ---")
     try:
         keys = yaml.safe_load(front)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(file, f"front matter is not YAML ({error})", f"write the keys {_KEYS}") from None
     if not isinstance(keys, dict):
         raise InputError(file, "front matter is no mapping", f"write the keys {_KEYS}")

@@ -61,21 +61,24 @@ def _prompt(path: Path, number: int, row: dict[str, Any]) -> Prompt:
     row = dict(row)
     if "prompt" in row and "text" not in row:
         row["text"] = row.pop("prompt")
-    label = row.get("label")
-    if label not in _KIND_OF_LABEL:
+    where = f"{path}:{number}"
+    text, label = row.get("text"), row.get("label")
+    if not isinstance(text, str) or not text.strip():
         raise InputError(
-            f"{path}:{number}", f"label: expected 'harmful' or 'benign', found {label!r}", "mend that line's label"
+            where, f"text: expected the request's words, found {text!r}", "mend that line's text (or prompt)"
         )
-    row.setdefault("kind", _KIND_OF_LABEL[label])
-    if row["kind"] not in LABEL_OF_KIND:
-        raise InputError(
-            f"{path}:{number}",
-            f"kind: expected one of {', '.join(LABEL_OF_KIND)}, found {row['kind']!r}",
-            "mend that line's kind",
-        )
-    if isinstance(row.get("text"), str):
-        row.setdefault("id", hashlib.sha256(row["text"].encode()).hexdigest()[:16])
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(where, "text: holds half of a surrogate pair", "mend that line's text") from None
+    if not isinstance(label, str) or label not in _KIND_OF_LABEL:
+        raise InputError(where, f"label: expected 'harmful' or 'benign', found {label!r}", "mend that line's label")
+    kind = row.setdefault("kind", _KIND_OF_LABEL[label])
+    if not isinstance(kind, str) or kind not in LABEL_OF_KIND:
+        expected = ", ".join(LABEL_OF_KIND)
+        raise InputError(where, f"kind: expected one of {expected}, found {kind!r}", "mend that line's kind")
+    row.setdefault("id", hashlib.sha256(text.encode()).hexdigest()[:16])
     try:
         return Prompt.model_validate(row)
     except ValidationError as error:
-        raise InputError(f"{path}:{number}", validation_problem(error), "mend that line") from None
+        raise InputError(where, validation_problem(error), "mend that line") from None

@@ -42,4 +42,4 @@ def read_outcome(text: str, label: Label) -> Outcome:
 
 
 def _broken_reasoning(text: str, failure: ParseFailure) -> str:
-    return "" if failure.reason == "no-reasoning" else text.strip()
+    return "" if failure.reason in ("no-reasoning", "empty-reasoning") else text.strip()

@@ -132,7 +132,8 @@ def _shortest(tree: Tree, node: Node, desirable: bool) -> Node | None:
 
 
 def _not_equal(pairs: Sequence[Pair]) -> list[Pair]:
-    return [pair for pair in pairs if pair.chosen_ids != pair.rejected_ids]
+    different = {pair.id: pair for pair in reversed(pairs) if pair.chosen_ids != pair.rejected_ids}
+    return list(different.values())[::-1]
 
 
 def _pair(

@@ -1,5 +1,6 @@
 """Synthesize: RIT-D from a teacher. Every reply is parsed and judged; what is not accepted is kept with its reason."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -57,10 +58,10 @@ def synthesize(
             else:
                 rejected.append(Rejected(reply=reply, reason=verdict))
             task.update(min(count, len(prompts)))
-    if not accepted:
-        raise InputError(config.teacher, "none of its replies was accepted", "see why with a smaller recording")
-    write_jsonl(out / "ritd.jsonl", accepted)
     write_jsonl(out / "rejected.jsonl", rejected)
+    if not accepted:
+        raise InputError(config.teacher, "none of its replies was accepted", f"see why in {out / 'rejected.jsonl'}")
+    write_jsonl(out / "ritd.jsonl", accepted)
     summary: dict[str, object] = {
         "prompts": len(prompts),
         "accepted": len(accepted),
@@ -73,6 +74,8 @@ def synthesize(
 
 def _examine(reply: Reply, prompt: Prompt, policies: dict[str, Policy]) -> Chain | str:
     """The chain of an acceptable reply, or the reason why it is not acceptable."""
+    if reply.finish == "length":
+        return "form: cut off"
     parsed = chains.parse(reply.text)
     if not isinstance(parsed, Chain):
         return f"form: {parsed.reason}"
@@ -81,15 +84,15 @@ def _examine(reply: Reply, prompt: Prompt, policies: dict[str, Policy]) -> Chain
     cited = cited_policies(parsed, policies)
     if not cited:
         return "policy: cites none"
-    if prompt.category != "unknown" and prompt.category not in cited:
+    if prompt.category != "unknown" and cited != {prompt.category}:
         return "policy: cites another"
     return parsed
 
 
 def cited_policies(chain: Chain, policies: dict[str, Policy]) -> set[str]:
     """Ids of the policies that the reasoning names, as in "the fraud policy"."""
-    reasoning = " ".join(chain.steps).lower()
-    return {name for name in policies if f"{name} policy" in reasoning}
+    reasoning = " ".join(chain.steps)
+    return {name for name in policies if re.search(rf"(?<![\w-]){re.escape(name)} policy\b", reasoning, re.IGNORECASE)}
 
 
 def _check_categories(prompts: list[Prompt], policies: dict[str, Policy], source: str) -> None:

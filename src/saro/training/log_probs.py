@@ -4,6 +4,8 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from saro.errors import InputError
+
 
 def token_log_probs(
     model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, scored: torch.Tensor
@@ -14,7 +16,7 @@ def token_log_probs(
     head is a good part of a small model's cost and most of its memory.
 
     Args:
-        model: a causal LM with a decoder and output embeddings.
+        model: a causal LM that passed :func:`check_head`.
         input_ids: (R, L) token ids.
         attention_mask: (R, L), 1 at tokens.
         scored: (R, L) bool; false in the first column.
@@ -27,3 +29,21 @@ def token_log_probs(
     predicting[:, :-1] = scored[:, 1:]
     logits = model.get_output_embeddings()(hidden[predicting])
     return -functional.cross_entropy(logits.float(), input_ids[scored], reduction="none")
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel) -> None:
+    """Make sure that the model's logits are its output embeddings over its last hidden states, and nothing more.
+
+    Raises:
+        InputError: an architecture that scales or caps its logits, which :func:`token_log_probs` would miss.
+    """
+    ids = torch.arange(4, device=model.device)[None]
+    out = model(input_ids=ids, output_hidden_states=True, use_cache=False)
+    plain = model.get_output_embeddings()(out.hidden_states[-1])
+    if not torch.allclose(plain.float(), out.logits.float(), rtol=1e-2, atol=1e-3):
+        raise InputError(
+            model.config.model_type,
+            "this architecture scales or caps its logits, which training does not support",
+            "choose another student",
+        )

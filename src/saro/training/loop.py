@@ -18,7 +18,6 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from saro.config import TrainingConfig
-from saro.errors import InputError
 from saro.files import replace_folder, write_json
 from saro.models import quiet_transformers
 from saro.progress import Reporter, Task
@@ -43,10 +42,13 @@ def row_order(lengths: Sequence[int], batch_size: int, epochs: float, seed: int)
     """
     randomness = random.Random(seed)  # noqa: S311 (order, not secrecy)
     order: list[int] = []
-    wanted = max(batch_size, round(epochs * len(lengths)))
+    wanted = max(1, round(epochs * len(lengths)))
     while len(order) < wanted:
         rows = list(range(len(lengths)))
         randomness.shuffle(rows)
+        lead = -len(order) % batch_size  # rows that complete the batch which the epoch before left short
+        order += rows[:lead]
+        rows = rows[lead:]
         batches: list[list[int]] = []
         for start in range(0, len(rows), batch_size * _POOL):
             pool = sorted(rows[start : start + batch_size * _POOL], key=lambda row: lengths[row])
@@ -64,12 +66,6 @@ def training_arguments(
     """Arguments for ``TrainingArguments`` and its subclasses: one pass over ``rows`` rows that are already in order."""
     import torch
 
-    if config.batch_size % config.micro_batch_size:
-        raise InputError(
-            "batch_size",
-            f"{config.batch_size} is no multiple of micro_batch_size {config.micro_batch_size}",
-            "change either",
-        )
     steps = -(-rows // config.batch_size)
     return {
         "output_dir": str(out),
@@ -89,7 +85,7 @@ def training_arguments(
         "logging_first_step": True,
         "save_strategy": "steps",
         "save_steps": config.checkpoint_steps,
-        "save_total_limit": 1,
+        "save_total_limit": 2,  # the older one goes only when the newer one is complete
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_num_workers": 0,
@@ -125,7 +121,7 @@ def train(trainer: Trainer, name: str, tokens: int, reporter: Reporter) -> dict[
     done = trainer.state.global_step
     share = (done - progress.first_step) / done if done else 0.0
     log = [
-        {key: value for key, value in entry.items() if key not in _VOLATILE}
+        {key: entry[key] for key in sorted(entry) if key not in _VOLATILE}
         for entry in trainer.state.log_history
         if "loss" in entry
     ]

@@ -23,7 +23,7 @@ from saro.files import read_json, write_json
 from saro.models import quiet_transformers
 from saro.progress import Reporter
 from saro.records import Pair
-from saro.training.log_probs import token_log_probs
+from saro.training.log_probs import check_head, token_log_probs
 from saro.training.loop import row_order, save_model, train, training_arguments
 
 if TYPE_CHECKING:
@@ -120,8 +120,14 @@ def check_pairs(pairs: Sequence[Pair], max_length: int) -> None:
         raise InputError(
             "pairs", "there are none to train on", "sample more chains, or lower the thresholds under pairs.*"
         )
+    seen: set[str] = set()
     for pair in pairs:
         name = f"pair {pair.id}"
+        if pair.id in seen:
+            raise InputError(
+                name, "stands twice, and reference log-probs are kept by id", "give each pair an id of its own"
+            )
+        seen.add(pair.id)
         if pair.chosen_ids == pair.rejected_ids:
             raise InputError(name, "chosen and rejected are equal, so its gradient is zero", "remove the pair")
         if not pair.chosen_ids or not pair.rejected_ids:
@@ -160,12 +166,21 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, beta: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.loss_is_scaled_for_ga = False  # ours is a mean over a micro-batch: the Trainer divides it for accumulation
+        self.loss_is_scaled_for_ga = True  # ours is divided by the pairs of the whole step
         self._beta = beta
         self._logged: dict[str, list[float]] = {}
 
+    def get_batch_samples(self, *arguments: Any, **options: Any) -> tuple[list[dict[str, torch.Tensor]], int]:
+        """Count the pairs of a step, so that every pair weighs the same however the step is cut into micro-batches."""
+        samples, _ = super().get_batch_samples(*arguments, **options)
+        return samples, sum(len(sample["reference_chosen"]) for sample in samples)
+
     def compute_loss(
-        self, model: PreTrainedModel, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
+        self,
+        model: PreTrainedModel,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: int | None = None,
     ) -> torch.Tensor:
         """Mean DPO loss of the micro-batch; margins and accuracy are kept for the log."""
         with self.accelerator.autocast():  # the Trainer wraps model.forward in it, which is not called here
@@ -173,14 +188,14 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         chosen, rejected = both.chunk(2)
         loss, margins = dpo_loss(chosen, rejected, inputs["reference_chosen"], inputs["reference_rejected"], self._beta)
         measured = {
-            "margin": margins.mean(),
-            "accuracy": (margins > 0).float().mean(),
-            "chosen_reward": self._beta * (chosen - inputs["reference_chosen"]).mean(),
-            "rejected_reward": self._beta * (rejected - inputs["reference_rejected"]).mean(),
+            "margin": margins,
+            "accuracy": (margins > 0).float(),
+            "chosen_reward": self._beta * (chosen - inputs["reference_chosen"]),
+            "rejected_reward": self._beta * (rejected - inputs["reference_rejected"]),
         }
-        for key, value in measured.items():
-            self._logged.setdefault(key, []).append(value.item())
-        return loss
+        for key, values in measured.items():
+            self._logged.setdefault(key, []).extend(values.tolist())
+        return loss * len(margins) / (num_items_in_batch or len(margins))
 
     def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
         """Add the means of what was measured since the last log."""
@@ -255,6 +270,7 @@ def optimize_preferences(
     """
     check_pairs(pairs, config.max_length)
     model.eval()
+    check_head(model)
     reference = reference_log_probs(model, pairs, config, dtype, out / "reference.json", key, reporter)
     lengths = [2 * len(pair.prefix_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs]
     order = row_order(lengths, config.batch_size, config.epochs, seed)

@@ -14,7 +14,7 @@ from saro.errors import InputError
 from saro.models import quiet_transformers
 from saro.progress import Reporter
 from saro.rendering import Rendered
-from saro.training.log_probs import token_log_probs
+from saro.training.log_probs import check_head, token_log_probs
 from saro.training.loop import row_order, save_model, train, training_arguments
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def fine_tune(
         InputError: a row without a completion, or longer than ``max_length``.
     """
     check_rows(rows, names, config.max_length)
+    check_head(model)
     lengths = [len(row.input_ids) for row in rows]
     order = row_order(lengths, config.batch_size, config.epochs, seed)
     data = Dataset.from_list([_columns(rows[index]) for index in order])
@@ -99,8 +100,10 @@ def check_rows(rows: Sequence[Rendered], names: Sequence[str], max_length: int) 
     """Refuse rows that would train nothing, or that would have to be cut.
 
     Raises:
-        InputError: naming the first such row.
+        InputError: naming the first such row, or that there is none at all.
     """
+    if not rows:
+        raise InputError("RIT-D", "there are no rows to train on", "synthesize some first")
     for row, name in zip(rows, names, strict=True):
         if not row.completion_ids:
             raise InputError(

@@ -1,0 +1,147 @@
+"""Rollout: trees of real samples, judged at their leaves, made again from their seeds."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from saro import chains
+from saro.config import RolloutConfig
+from saro.files import read_jsonl
+from saro.journal import Journal
+from saro.models import Compute
+from saro.progress import Silent
+from saro.records import Chain, Prompt, Tree, Verdict
+from saro.rendering import load_renderer
+from saro.stages.rollout import rollout
+from saro.trees import TreeBuilder, leaves, path
+
+COMPUTE = Compute("cpu", torch.float32)
+
+
+def _roll_out(student, prompts, out, seed=0, **settings):
+    defaults = {"samples": 4, "branches": 3, "max_new_tokens": 40, "top_p": 1.0, "batch_size": 5}
+    config = RolloutConfig(prompts=str(prompts), **{**defaults, **settings})
+    with Journal(out / "journal.sqlite") as journal:
+        rollout(config, str(student), out, seed, COMPUTE, journal, Silent())
+    return list(read_jsonl(out / "trees.jsonl", Tree))
+
+
+@pytest.fixture(scope="module")
+def prompts(demo, tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+    rows = [{"text": text, "label": label} for label in ("harmful", "benign") for text in getattr(demo, label)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="module")
+def forest(taught_student, prompts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("rollout")
+    return _roll_out(taught_student, prompts, out), json.loads((out / "summary.json").read_text())
+
+
+def _text(renderer, tree, leaf):
+    return renderer.decode([token for node in path(tree, leaf.id) for token in node.token_ids])
+
+
+def test_trees_hold_the_chains_as_sampled(forest, taught_student, demo):
+    trees, _ = forest
+    renderer = load_renderer(str(taught_student))
+    assert [tree.prompt.text for tree in trees] == [*demo.harmful, *demo.benign]
+    texts = [_text(renderer, tree, leaf) for tree in trees for leaf in leaves(tree)]
+    assert {demo.refusing, demo.complying} <= set(texts)
+    for tree in trees:
+        assert tree.prompt_ids == renderer.prompt_ids(tree.prompt.text)
+        assert [node.id for node in tree.nodes] == list(range(len(tree.nodes)))
+        assert all(node.parent is None or node.parent < node.id for node in tree.nodes)
+        for leaf in leaves(tree):
+            assert (leaf.token_ids[-1] in renderer.eos) == (leaf.finish == "stop")
+
+
+def test_shared_beginnings_are_stored_once(forest):
+    for tree in forest[0]:
+        inner = [(node.parent, node.token_ids) for node in tree.nodes if node.finish is None]
+        assert len(inner) == len(set(inner))
+        assert len({node.id for leaf in leaves(tree) for node in path(tree, leaf.id)}) == len(tree.nodes)
+
+
+def test_leaves_are_judged_by_their_answers(forest, taught_student):
+    renderer = load_renderer(str(taught_student))
+    seen = set()
+    for tree in forest[0]:
+        for leaf in leaves(tree):
+            chain = chains.parse(_text(renderer, tree, leaf))
+            if isinstance(chain, Chain) and leaf.finish == "stop":
+                refuses = "can't help" in chain.answer
+                assert leaf.verdict.label == ("refusal" if refuses else "compliance")
+                assert leaf.desirable is (refuses == (tree.prompt.label == "harmful"))
+            else:
+                assert leaf.desirable is None
+            seen.add((tree.prompt.label, leaf.desirable))
+    assert {(label, wished) for label in ("harmful", "benign") for wished in (True, False)} <= seen
+
+
+def test_prompts_with_an_undesirable_chain_are_branched(forest):
+    trees, summary = forest
+    for tree in trees:
+        found = leaves(tree)
+        assert len(found) == (7 if any(leaf.desirable is False for leaf in found) else 4)
+    assert any(len(leaves(tree)) == 7 for tree in trees)
+    assert summary["chains"] == sum(len(leaves(tree)) for tree in trees)
+
+
+def test_the_summary_counts_the_leaves(forest):
+    trees, summary = forest
+    found = [leaf for tree in trees for leaf in leaves(tree)]
+    wished = [leaf.desirable for leaf in found]
+    assert summary["desirable"] == wished.count(True)
+    assert summary["undesirable"] == wished.count(False)
+    assert summary["not whole"] == wished.count(None)
+    assert summary["truncated"] == sum(leaf.finish == "length" for leaf in found)
+    assert sum(summary["forms"].values()) == len(found)
+    both = [tree for tree in trees if {True, False} <= {leaf.desirable for leaf in leaves(tree)}]
+    assert summary["prompts with both outcomes"] == len(both) > 0
+
+
+def test_seeds_make_the_same_trees_again_and_others_other_trees(forest, taught_student, prompts, tmp_path):
+    trees, _ = forest
+    for name in ("same", "other"):
+        (tmp_path / name).mkdir()
+    assert _roll_out(taught_student, prompts, tmp_path / "same") == trees
+    other = _roll_out(taught_student, prompts, tmp_path / "other", seed=1)
+    assert [tree.nodes for tree in other] != [tree.nodes for tree in trees]
+
+
+def test_a_prompt_is_sampled_the_same_among_fewer_prompts(forest, taught_student, prompts, tmp_path):
+    assert _roll_out(taught_student, prompts, tmp_path, limit=2) == forest[0][:2]
+
+
+def _length(tree, leaf):
+    return sum(len(node.token_ids) for node in path(tree, leaf.id))
+
+
+def test_a_chain_cut_off_in_its_answer_is_no_outcome(taught_student, prompts, tmp_path):
+    renderer = load_renderer(str(taught_student))
+    for tree in _roll_out(taught_student, prompts, tmp_path, max_new_tokens=24):
+        cut = [leaf for leaf in leaves(tree) if leaf.finish == "length"]
+        assert any(isinstance(chains.parse(_text(renderer, tree, leaf)), Chain) for leaf in cut)
+        assert all(leaf.desirable is None and _length(tree, leaf) == 24 for leaf in cut)
+
+
+def test_branches_begin_in_the_middle_of_an_undesirable_chain(taught_student, prompts, tmp_path):
+    """Complying takes 26 tokens and refusing 28: within 27, only a chain that begins further on can refuse."""
+    harmful = _roll_out(taught_student, prompts, tmp_path, max_new_tokens=27, limit=2)
+    refusing = [(tree, leaf) for tree in harmful for leaf in leaves(tree) if leaf.desirable]
+    assert refusing
+    assert {_length(tree, leaf) for tree, leaf in refusing} == {28}
+
+
+def test_a_chain_of_very_many_steps_is_a_tree_like_any_other():
+    """A model caught in a loop can say a blank line with each of its 1024 tokens or more."""
+    builder = TreeBuilder(Prompt(id="p", text="?", label="benign", kind="ordinary"), [5], "m", 0)
+    pieces = [(7,)] * 3000
+    builder.add(pieces, "length", Verdict(judge="j", unscored="no answer"), None)
+    tree = builder.tree()
+    assert [node.token_ids for node in path(tree, leaves(tree)[0].id)] == pieces

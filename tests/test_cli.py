@@ -1,0 +1,222 @@
+"""Bad input gets a clear error: file, line or key, what was expected, the mend; exit code 2; nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from saro import cli
+
+CHAIN = "<think>\nA plain question.\n\nThe no-harm policy says to help.\n</think>\n\nBoil the potatoes first."
+
+
+@pytest.fixture
+def saro(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["saro", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(
+        json.dumps({"id": "a", "text": "How are potatoes boiled?", "label": "benign", "category": "no-harm"})
+    )
+    return path
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    path = tmp_path / "teacher.jsonl"
+    path.write_text(json.dumps({"prompt_id": "a", "text": CHAIN, "engine": "recorded:test"}))
+    return path
+
+
+def synthesize(saro, out, prompts="starter:train", teacher="starter:teacher", *more):
+    sets = ["--set", f"synthesize.prompts={prompts}", "--set", f"synthesize.teacher={teacher}"]
+    return saro("synthesize", "--out", out, *sets, *more)
+
+
+def refused(result, *parts):
+    code, _, err = result
+    assert code == 2, err
+    assert err.startswith("error: ")
+    assert "mend:" in err
+    assert "Traceback" not in err
+    for part in parts:
+        assert str(part) in err
+
+
+def test_good_input_is_accepted(saro, tmp_path, prompts, teacher):
+    code, out, _ = synthesize(saro, tmp_path / "out", prompts, teacher)
+    assert code == 0
+    assert "accepted: 1" in out
+    assert (tmp_path / "out" / "ritd.jsonl").is_file()
+
+
+def test_unknown_key_in_a_recipe(saro, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("warmup:\n  epoch: 3\n")
+    refused(saro("run", recipe, "--out", tmp_path / "run"), recipe, "warmup.epoch", "did you mean 'warmup.epochs'?")
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipe_that_is_no_yaml(saro, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("seed: 1\nwarmup: [\n")
+    refused(saro("run", recipe), f"{recipe}:3")
+
+
+def test_missing_recipe(saro, tmp_path):
+    refused(saro("run", tmp_path / "none.yaml"), "none.yaml", "no such recipe")
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("warmup.learning_rte=1e-4", "did you mean 'warmup.learning_rate'?"),
+        ("warmup.epochs", "expected key=value"),
+        ("warmup.epochs=many", "warmup.epochs"),
+        ("seed.x=1", "seed"),
+    ],
+)
+def test_misspelt_set(saro, tmp_path, override, part):
+    refused(saro("synthesize", "--out", tmp_path / "out", "--set", override), part)
+
+
+def test_malformed_line(saro, tmp_path, prompts, teacher):
+    prompts.write_text(prompts.read_text() + '\n{"id": "b", "text": ')
+    refused(synthesize(saro, tmp_path / "out", prompts, teacher), f"{prompts}:2", "not valid JSON")
+    assert not (tmp_path / "out").exists()
+
+
+def test_empty_data_set(saro, tmp_path, prompts, teacher):
+    prompts.write_text("\n\n")
+    refused(synthesize(saro, tmp_path / "out", prompts, teacher), prompts, "no rows")
+
+
+def test_label_that_is_neither(saro, tmp_path, prompts, teacher):
+    prompts.write_text(json.dumps({"text": "Hello", "label": "unsafe"}))
+    refused(synthesize(saro, tmp_path / "out", prompts, teacher), f"{prompts}:1", "'harmful' or 'benign'", "'unsafe'")
+
+
+def test_unknown_part_of_the_starter_pack(saro, tmp_path):
+    refused(synthesize(saro, tmp_path / "out", "starter:test"), "starter:test", "starter:heldout")
+
+
+def test_prompt_without_a_recorded_reply(saro, tmp_path, prompts, teacher):
+    teacher.write_text(json.dumps({"prompt_id": "z", "text": CHAIN, "engine": "recorded:test"}))
+    refused(synthesize(saro, tmp_path / "out", prompts, teacher), teacher, "no recorded reply to prompt 'a'")
+
+
+def test_category_without_a_policy(saro, tmp_path, prompts, teacher):
+    prompts.write_text(json.dumps({"id": "a", "text": "Hello", "label": "benign", "category": "gardening"}))
+    refused(synthesize(saro, tmp_path / "out", prompts, teacher), "gardening", "known:")
+
+
+def ritd(tmp_path, saro, prompts, teacher):
+    synthesize(saro, tmp_path / "ritd", prompts, teacher)
+    return tmp_path / "ritd" / "ritd.jsonl"
+
+
+def test_model_folder_that_is_no_model(saro, tmp_path, prompts, teacher):
+    empty = tmp_path / "model"
+    empty.mkdir()
+    rows = ritd(tmp_path, saro, prompts, teacher)
+    result = saro("warmup", "--ritd", rows, "--out", tmp_path / "out", "--set", f"student={empty}")
+    refused(result, empty, "no config.json")
+    (empty / "config.json").write_text("{}")
+    (empty / "pytorch_model.bin").write_bytes(b"never read")
+    result = saro("warmup", "--ritd", rows, "--out", tmp_path / "out", "--set", f"student={empty}")
+    refused(result, empty, "safetensors")
+    assert not (tmp_path / "out").exists()
+
+
+def test_model_that_is_neither_folder_nor_hub_id(saro, tmp_path, prompts, teacher):
+    rows = ritd(tmp_path, saro, prompts, teacher)
+    refused(saro("warmup", "--ritd", rows, "--out", tmp_path / "out", "--set", "student=./nowhere"), "./nowhere")
+
+
+def test_template_that_drops_the_reasoning(saro, tmp_path, prompts, teacher, make_student):
+    dropping_student = make_student("llama", "drops-reasoning")
+    rows = ritd(tmp_path, saro, prompts, teacher)
+    result = saro("warmup", "--ritd", rows, "--out", tmp_path / "out", "--set", f"student={dropping_student}")
+    refused(result, dropping_student, "drops the reasoning")
+
+
+def test_no_network_for_a_hub_id(tmp_path, saro, prompts, teacher):
+    rows = ritd(tmp_path, saro, prompts, teacher)
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "saro", "warmup", "--ritd", str(rows), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*command, "--set", "student=nobody/no-such-model"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    refused((done.returncode, done.stdout, done.stderr), "nobody/no-such-model", "network")
+
+
+def test_run_folder_of_another_version(saro, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"format": 99}')
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("seed: 1\n")
+    refused(saro("run", recipe, "--out", folder), folder, "format 99")
+    refused(saro("report", folder), folder, "format 99")
+
+
+def test_folder_that_is_no_run(saro, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("seed: 1\n")
+    refused(saro("run", recipe, "--out", tmp_path), tmp_path, "not empty")
+    refused(saro("report", tmp_path), tmp_path, "holds no run")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_too_little_disk_is_said_before_the_work(saro, tmp_path, tiny_student, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"student: {tiny_student}\n")
+    refused(saro("run", recipe, "--out", tmp_path / "run"), "GB needed", "--out")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_full_disk(saro, tmp_path, prompts):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.strip()}")
+    try:
+        refused(synthesize(saro, small / "out"), "No space left")
+        left = [file for file in Path(small).rglob("*") if file.is_file()]
+        assert left == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_two_processes_on_one_run(saro, tmp_path):
+    import fcntl
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("seed: 1\n")
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        refused(saro("run", recipe, "--out", folder), folder, "another process")

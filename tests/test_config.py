@@ -1,0 +1,157 @@
+import pytest
+from pydantic import ValidationError
+
+from saro.config import RunConfig, describe_config, dump_config, known_keys, load_config
+from saro.errors import InputError
+
+
+def recipe(tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_no_recipe_gives_the_defaults():
+    assert load_config(None) == RunConfig()
+
+
+def test_an_override_wins_over_the_recipe_and_leaves_its_neighbours(tmp_path):
+    path = recipe(tmp_path, "seed: 7\nwarmup: {epochs: 3, batch_size: 4}\n")
+    config = load_config(path, ["warmup.epochs=2", "warmup.epochs=5", "pairs.divergence=false"])
+    assert (config.seed, config.warmup.epochs, config.warmup.batch_size) == (7, 5, 4)
+    assert config.pairs.divergence is False
+    assert config.optimize == RunConfig().optimize
+
+
+def test_an_empty_recipe_gives_the_defaults(tmp_path):
+    assert load_config(recipe(tmp_path, "# nothing yet\n")) == RunConfig()
+
+
+@pytest.mark.parametrize("text", ["1e-5", "1.0e-5", "0.00001"])
+def test_numbers_as_people_write_them(tmp_path, text):
+    assert load_config(None, [f"warmup.learning_rate={text}"]).warmup.learning_rate == 1e-5
+    assert load_config(recipe(tmp_path, f"warmup: {{learning_rate: {text}}}")).warmup.learning_rate == 1e-5
+
+
+def test_text_and_none():
+    config = load_config(None, ["student=models/a=b c", "rollout.limit=null", "policies=my/policies"])
+    assert (config.student, config.rollout.limit, config.policies) == ("models/a=b c", None, "my/policies")
+
+
+@pytest.mark.parametrize("text", ["1e5", "infinity", "nan"])
+def test_a_name_that_looks_like_a_number_stays_a_name(text):
+    assert load_config(None, [f"student={text}"]).student == text
+
+
+def test_dump_is_read_back(tmp_path):
+    config = load_config(None, ["student=é “1”", "optimize.learning_rate=3e-7", "seed=4294967295", "evaluate.limit=3"])
+    assert load_config(recipe(tmp_path, dump_config(config))) == config
+
+
+def test_a_config_is_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        RunConfig().warmup.epochs = 2
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "mend"),
+    [
+        ("warmup.epoch=2", "warmup.epoch", "did you mean 'warmup.epochs'?"),
+        ("sed=1", "sed", "did you mean 'seed'?"),
+        ("optimise.beta=1", "optimise", "did you mean 'optimize'?"),
+        ("xyzzyx=1", "xyzzyx", "see `saro config`"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(override, where, mend):
+    with pytest.raises(InputError) as caught:
+        load_config(None, [override])
+    assert caught.value.where.endswith(where)
+    assert caught.value.problem == "unknown key"
+    assert mend in caught.value.mend
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "warmup.epochs=many",
+        "warmup.epochs=0",
+        "warmup.epochs=",
+        "warmup.epochs=nan",
+        "seed=-1",
+        "seed=4294967296",
+        "seed=0.5",
+        "rollout.samples=1",
+        "rollout.top_p=1.5",
+        "pairs.min_value_gap=0",
+        "device=tpu",
+        "warmup=3",
+        "warmup.warmup_ratio=1",
+        "evaluate.limit=0",
+        "student=[a]",
+        "student=null",
+    ],
+)
+def test_a_wrong_value_names_its_key_and_what_was_found(override):
+    key, _, text = override.partition("=")
+    with pytest.raises(InputError) as caught:
+        load_config(None, [override])
+    assert caught.value.where == f"--set: {key}"
+    assert "found " in caught.value.problem
+    assert text.strip("[]").replace("null", "None") in caught.value.problem
+
+
+@pytest.mark.parametrize("override", ["seed", "=1", " =1", "seed.deep=1 extra.x"])
+def test_a_malformed_override_is_an_error(override):
+    with pytest.raises(InputError):
+        load_config(None, ["seed=1", override])
+
+
+@pytest.mark.parametrize("override", ["warmup.learning_rate=inf", "rollout.temperature=.inf", "optimize.beta=Infinity"])
+def test_infinity_is_no_setting(override):
+    with pytest.raises(InputError):
+        load_config(None, [override])
+
+
+@pytest.mark.parametrize("text", ["2024-13-45", "0b_"])
+def test_text_that_yaml_takes_for_a_broken_date_or_number(tmp_path, text):
+    """PyYAML raises a bare ValueError here; in an override it is text, in a recipe the user's mistake."""
+    assert load_config(None, [f"student={text}"]).student == text
+    with pytest.raises(InputError, match=r"recipe\.yaml"):
+        load_config(recipe(tmp_path, f"student: {text}\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "problem"),
+    [
+        ("seed: 1\nwarmup: {epochs: 1\nx: [", ":3", "not valid YAML"),
+        ("- seed\n", "", "holds a list"),
+        ("warmup:\n  epochs: many\n", ": warmup.epochs", "found 'many'"),
+        ("1: 2\n", "", ""),
+    ],
+)
+def test_recipe_errors_name_the_file_and_place(tmp_path, text, where, problem):
+    path = recipe(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    assert caught.value.where.startswith(f"{path}{where}")
+    assert problem in caught.value.problem
+
+
+def test_no_recipe_file_a_folder_and_bytes_are_errors(tmp_path):
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "bytes.yaml"):
+        with pytest.raises(InputError, match=path.name):
+            load_config(path)
+
+
+def test_every_key_is_described_and_settable():
+    described = [key for key, _, _ in describe_config()]
+    assert len(described) == len(set(described)) > 30
+    assert set(described) <= set(known_keys())
+    config = RunConfig().model_dump(mode="json")
+    for key in described:
+        default = config
+        for part in key.split("."):
+            default = default[part]
+        override = f"{key}={'null' if default is None else default}"
+        assert load_config(None, [override]) == RunConfig(), override

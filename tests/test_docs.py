@@ -1,0 +1,68 @@
+"""Every command in the documentation runs as it is written, on a tiny model in the place of the real ones."""
+
+import io
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from saro import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands():
+    """The lines of all ```sh blocks, with the page that they stand in; continuation lines are joined."""
+    for page in PAGES:
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.strip() and not line.startswith("#"):
+                    yield pytest.param(line.strip(), id=f"{page.name}: {line.strip()[:60]}")
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory, taught_student, tiny_recipe):
+    """A folder in which the names that the documentation uses exist."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "recipes").mkdir()
+    config = yaml.safe_load(tiny_recipe.read_text())
+    prompts, teacher = config["synthesize"]["prompts"], config["synthesize"]["teacher"]
+    for name in ("demo.yaml",):
+        (folder / "recipes" / name).write_text(yaml.safe_dump(config))
+    shutil.copy(prompts, folder / "prompts.jsonl")
+    shutil.copy(teacher, folder / "replies.jsonl")
+    shutil.copytree(ROOT / "src" / "saro" / "policies", folder / "my-policies")
+    for name in ("Qwen/Qwen2.5-0.5B-Instruct", "cache/smollm2-135m-instruct"):
+        shutil.copytree(taught_student, folder / name)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands())
+def test_command_runs(command, sandbox, monkeypatch):
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(arguments) <= set(targets)
+        return
+    if program == "python":  # a benchmark: minutes long, so only that it is there
+        assert (ROOT / arguments[0]).is_file()
+        return
+    assert program == "saro", f"a command that no test knows: {command}"
+    monkeypatch.chdir(sandbox)
+    monkeypatch.setenv("SARO_CACHE", str(sandbox / "cache"))
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("How do I kill a process?\n\n"))
+    try:
+        cli.main()
+    except SystemExit as stopped:
+        assert not stopped.code
+
+
+def test_there_are_commands():
+    assert len(list(commands())) >= 8

@@ -1,0 +1,204 @@
+"""Preference training: TRL's DPO loss and gradient where TRL can express the pair, and no pair that trains nothing."""
+
+import copy
+import math
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from trl import DPOConfig, DPOTrainer
+
+from saro.config import OptimizeConfig
+from saro.errors import InputError
+from saro.progress import Silent
+from saro.training.preference import (
+    check_pairs,
+    continuation_log_probs,
+    dpo_loss,
+    lay_out,
+    optimize_preferences,
+    reference_log_probs,
+)
+
+BETA = 0.3
+EOS = 1
+
+
+@pytest.fixture(scope="module")
+def pairs(make_pair):
+    return [
+        make_pair("a", [5, 6, 7], [10, 11, 12, EOS], [20, 21, EOS]),
+        make_pair("b", [8, 9], [30, EOS], [40, 41, 42, 43, 44, EOS]),
+        make_pair("c", [50, 51, 52, 53, 54], [60, 61], [60, 62]),
+        make_pair("d", [70], [80, 81, 82], [80, 81, 82, EOS]),
+    ]
+
+
+def _optimize(model, renderer, pairs, out, key="k", **settings):
+    defaults = {"learning_rate": 3e-3, "batch_size": 2, "micro_batch_size": 2, "epochs": 2, "beta": BETA}
+    config = OptimizeConfig(**{**defaults, **settings})
+    return optimize_preferences(model, renderer.tokenizer, pairs, config, out, key, 0, "cpu", torch.float32, Silent())
+
+
+def _log_probs(model, pairs):
+    layout = lay_out(pairs)
+    with torch.no_grad():
+        return continuation_log_probs(model, layout.input_ids, layout.attention_mask, layout.scored).chunk(2)
+
+
+def _gradients(model):
+    return {name: weight.grad for name, weight in model.named_parameters()}
+
+
+def test_loss_and_gradient_are_those_of_trl(fresh_model, renderer, demo, make_pair, tmp_path):
+    policy, reference = fresh_model(), fresh_model()
+    with torch.no_grad():  # away from the reference, where margins are not all zero
+        for weight in policy.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    texts = [
+        {
+            "prompt": f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
+            "chosen": chosen,
+            "rejected": rejected,
+        }
+        for prompt, chosen, rejected in [
+            (demo.harmful[0], demo.refusing, demo.complying),
+            (demo.benign[0], demo.complying, demo.refusing),
+            (demo.benign[1], "Sure.", demo.refusing),
+        ]
+    ]
+    options = {
+        "per_device_train_batch_size": 3,
+        "max_length": None,
+        "use_cpu": True,
+        "bf16": False,
+        "report_to": "none",
+    }
+    theirs = DPOTrainer(
+        copy.deepcopy(policy),
+        copy.deepcopy(reference),
+        DPOConfig(output_dir=str(tmp_path), beta=BETA, **options),
+        train_dataset=Dataset.from_list(texts),
+        processing_class=renderer.tokenizer,
+    )
+    batch = next(iter(theirs.get_train_dataloader()))
+    their_loss = theirs.compute_loss(theirs.model, batch)
+    their_loss.backward()
+
+    rows = theirs.train_dataset
+    ours = [make_pair(str(n), row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for n, row in enumerate(rows)]
+    assert len(ours) == 3
+    assert all(pair.chosen_ids[-1] == pair.rejected_ids[-1] == EOS for pair in ours)
+    layout = lay_out(ours)
+    both = continuation_log_probs(policy, layout.input_ids, layout.attention_mask, layout.scored)
+    loss, margins = dpo_loss(*both.chunk(2), *_log_probs(reference, ours), BETA)
+    loss.backward()
+    assert margins.abs().min() > 1e-3
+    torch.testing.assert_close(loss, their_loss, rtol=1e-4, atol=0)
+    expected = _gradients(theirs.accelerator.unwrap_model(theirs.model))
+    for name, gradient in _gradients(policy).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_sum_of_log_probs_is_of_the_side_alone(fresh_model, pairs):
+    model = fresh_model()
+    chosen, rejected = _log_probs(model, pairs)
+    for place, pair in enumerate(pairs):
+        for side, found in ((pair.chosen_ids, chosen[place]), (pair.rejected_ids, rejected[place])):
+            ids = torch.tensor([[*pair.prefix_ids, *side]])
+            log_probs = torch.log_softmax(model(input_ids=ids).logits[0], -1)
+            start = len(pair.prefix_ids)
+            expected = sum(log_probs[start + offset - 1, token] for offset, token in enumerate(side))
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_side_without_end_of_turn_is_not_given_one(pairs):
+    layout = lay_out(pairs)
+    for row, (pair, side) in enumerate([*((p, p.chosen_ids) for p in pairs), *((p, p.rejected_ids) for p in pairs)]):
+        assert layout.input_ids[row][layout.scored[row]].tolist() == list(side)
+        assert layout.input_ids[row][layout.attention_mask[row] == 1].tolist() == [*pair.prefix_ids, *side]
+
+
+def test_the_loss_is_equation_7():
+    loss, margins = dpo_loss(*torch.tensor([[-1.0], [-2.0], [-1.5], [-1.0]]), 0.5)
+    assert margins.tolist() == [0.5 * ((-1.0 + 1.5) - (-2.0 + 1.0))]
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-0.75)))
+
+
+def test_training_begins_at_log_2_and_raises_chosen_over_rejected(fresh_model, renderer, pairs, tmp_path):
+    result = _optimize(fresh_model(), renderer, pairs, tmp_path, epochs=4, warmup_ratio=0)
+    first, last = result["log"][0], result["log"][-1]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert first["margin"] == pytest.approx(0, abs=1e-4)
+    assert last["loss"] < first["loss"]
+    assert last["accuracy"] == 1
+    assert last["margin"] == pytest.approx(last["chosen_reward"] - last["rejected_reward"], abs=1e-4)
+    assert result["steps"] == len(result["log"]) == 8
+    before, after = fresh_model(), fresh_model()
+    after.load_state_dict(load_file(tmp_path / "model" / "model.safetensors"), strict=False)
+    gap = [chosen - rejected for chosen, rejected in (_log_probs(model, pairs) for model in (before, after))]
+    assert (gap[1] > gap[0]).all()
+
+
+def test_reference_log_probs_are_stored_and_reused(fresh_model, renderer, pairs, tmp_path):
+    config, path = OptimizeConfig(micro_batch_size=3), tmp_path / "reference.json"
+    model = fresh_model()
+    found = reference_log_probs(model, pairs, config, torch.float32, path, "k", Silent())
+    chosen, rejected = _log_probs(model, pairs)
+    for place, pair in enumerate(pairs):
+        assert found[pair.id] == pytest.approx((chosen[place].item(), rejected[place].item()), abs=1e-4)
+    assert reference_log_probs(None, pairs, config, torch.float32, path, "k", Silent()) == found
+    with pytest.raises(AttributeError):  # another key asks the model, and there is none
+        reference_log_probs(None, pairs, config, torch.float32, path, "other", Silent())
+
+
+@pytest.mark.parametrize("epochs", [2, 1.75])  # the last step whole, and with three pairs
+def test_accumulation_changes_nothing(fresh_model, renderer, pairs, tmp_path, epochs):
+    steps = {}
+    for micro in (4, 2, 1):
+        out = tmp_path / str(micro)
+        settings = {
+            "batch_size": 4,
+            "micro_batch_size": micro,
+            "epochs": epochs,
+            "schedule": "constant",
+            "warmup_ratio": 0,
+        }
+        steps[micro] = _optimize(fresh_model(), renderer, pairs, out, learning_rate=1e-3, **settings)["log"]
+    for micro in (2, 1):
+        for one, other in zip(steps[4], steps[micro], strict=True):
+            for key in ("loss", "margin", "accuracy", "grad_norm"):
+                assert other[key] == pytest.approx(one[key], rel=2e-3, abs=1e-4), (micro, key)
+
+
+def _bad(make_pair, fault):
+    return {
+        "equal": make_pair("bad", [5], [10, 11], [10, 11]),
+        "empty": make_pair("bad", [5], [], [10]),
+        "more than max_length 16": make_pair("bad", range(5, 15), [10], range(20, 27)),
+    }[fault]
+
+
+@pytest.mark.parametrize("fault", ["equal", "empty", "more than max_length 16"])
+def test_a_pair_that_trains_nothing_is_an_error_naming_it(make_pair, pairs, fault):
+    check_pairs(pairs, 16)
+    with pytest.raises(InputError, match=fault) as caught:
+        check_pairs([*pairs, _bad(make_pair, fault)], 16)
+    assert caught.value.where == "pair bad"
+
+
+def test_no_pairs_is_an_error():
+    with pytest.raises(InputError, match="none"):
+        check_pairs([], 16)
+
+
+def test_two_pairs_of_one_id_are_an_error_naming_it(make_pair, pairs):
+    # Reference log-probs are kept by id: the first of the two would be tied to the reference of the other.
+    with pytest.raises(InputError, match="pair a"):
+        check_pairs([*pairs, make_pair("a", [5], [90, 91], [92])], 64)
+
+
+def test_training_checks_its_pairs(fresh_model, renderer, make_pair, tmp_path):
+    with pytest.raises(InputError, match="pair bad"):
+        _optimize(fresh_model(), renderer, [_bad(make_pair, "equal")], tmp_path)
