@@ -31,7 +31,7 @@ class TrainingConfig(Section):
     epochs: float = Field(1.0, gt=0)
     learning_rate: float = Field(gt=0)
     batch_size: int = Field(8, ge=1, description="rows (or pairs) an optimizer step")
-    micro_batch_size: int = Field(8, ge=1, description="rows (or pairs) computed at once; divides batch_size")
+    micro_batch_size: int = Field(1, ge=1, description="rows (or pairs) computed at once; divides batch_size")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of steps in which the learning rate rises")
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: float = Field(0.0, ge=0)

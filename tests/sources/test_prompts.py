@@ -42,7 +42,7 @@ def test_limit_takes_the_first(tmp_path):
 
 
 @settings(max_examples=50, deadline=None)
-@given(texts=st.lists(st.text(min_size=1), min_size=1, max_size=6, unique=True))
+@given(texts=st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=6, unique=True))
 def test_any_text_comes_through_word_for_word(tmp_path_factory, texts):
     name = write(tmp_path_factory.getbasetemp(), *({"text": text, "label": "benign"} for text in texts))
     prompts = load_prompts(name)

@@ -75,7 +75,7 @@ def test_rejections_are_kept_and_counted_by_reason(tmp_path):
     assert [row.reply for row in rejected] == [row for _, rows in cases[1:] for row in rows]
     assert [row.reason for row in rejected] == [
         "form: no-reasoning",
-        "form: unclosed",
+        "form: cut off",
         "outcome: answers the harmful",
         "outcome: refuses the benign",
         "outcome: refuses the benign",
@@ -84,7 +84,7 @@ def test_rejections_are_kept_and_counted_by_reason(tmp_path):
     ]
     assert summary["rejected"] == {
         "form: no-reasoning": 1,
-        "form: unclosed": 1,
+        "form: cut off": 1,
         "outcome: answers the harmful": 1,
         "outcome: refuses the benign": 2,
         "policy: cites none": 1,

@@ -35,7 +35,7 @@ _HELP = (
 _NOT_REFUSING = (
     r"(?! (?:wait|stress|emphasi[sz]e|overstate|believe|imagine|recommend (?:it|this|that|them) enough|help but|"
     r"thank|say (?:enough|for (?:sure|certain))|tell (?:for sure|without)|be (?:certain|sure|more)|get enough|"
-    r"make (?:it|you) (?:any )?(?:clearer|easier)|let (?:it|that|this|fear)))"
+    r"make (?:it|you) (?:any )?(?:clearer|easier)|let (?:it|that|this|fear)|judge you))"
 )
 _ADVERBS = (
     r"(?: (?:really|simply|just|ever|knowingly|safely|actually|honestly|in good conscience|legally|ethically|"
@@ -47,8 +47,7 @@ _PATTERNS = tuple(
     for pattern in (
         # the speaker will not, cannot, declines
         rf"\b(?:I|we)(?:'ll)?{_ADVERBS} {_NOT}{_NOT_REFUSING}{_ADVERBS} {_HELP}\b",
-        rf"\bI{_ADVERBS} (?:won't|will not|shan't|shall not|wouldn't|would not|'ll not|'d never|will never|"
-        rf"would never){_NOT_REFUSING}"
+        rf"\bI{_ADVERBS} (?:won't|will not|shan't|shall not|'ll not|will never){_NOT_REFUSING}"
         r" (?!be (?:long|surprised|late)|(?:go|get) into (?:every|all|too much)|bore|lie|pretend (?:it|that|this)|"
         r"repeat|know|have|need|forget|mind|see|judge|worry)\w+",
         rf"(?:,|\b(?:and|but|so)) (?:will not|won't|can't|cannot){_ADVERBS} {_HELP}\b",
@@ -94,6 +93,9 @@ _PATTERNS = tuple(
         r"^\W*(?:I(?:'m| am) (?:very |really |so )?sorry|sorry|I apologi[sz]e)\s*[,;:.!—–-]+ no\b",
         # a plain no
         r"^\W*(?:no|nope|never)\W*$",
+        r"^\W*(?:no|nope)[.,:;!—–-]+ not (?:doing|helping|writing|going|giving|making|with)\b",
+        r"^\W*(?:no|nope)[.,:;!—–-]+ (?:that|this|it)(?:'s| is| would| could)\b"
+        r"[^.!?]{0,40}\b(?:hurt|harm|illegal|wrong|danger\w*|kill|crime)\b",
         r"^\W*(?:(?:absolutely|certainly|definitely) not|not (?:happening|a chance|from me|with my help))\b",
         r"\b(?:a|an) (?:\w+ )?no\b(?: from me)?(?=\s*[,.;:!—–]| -| from me| to me)",
         r"\bno (?:\w+[\s,-]+){0,8}?from me\b",
