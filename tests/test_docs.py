@@ -11,6 +11,9 @@ import pytest
 import yaml
 
 from saro import cli
+from saro.config import load_config
+from saro.pipeline import run
+from saro.progress import Silent
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,13 +35,13 @@ def sandbox(tmp_path_factory, taught_student, tiny_recipe):
     (folder / "recipes").mkdir()
     config = yaml.safe_load(tiny_recipe.read_text())
     prompts, teacher = config["synthesize"]["prompts"], config["synthesize"]["teacher"]
-    for name in ("demo.yaml",):
-        (folder / "recipes" / name).write_text(yaml.safe_dump(config))
+    (folder / "recipes" / "demo.yaml").write_text(yaml.safe_dump(config))
     shutil.copy(prompts, folder / "prompts.jsonl")
     shutil.copy(teacher, folder / "replies.jsonl")
     shutil.copytree(ROOT / "src" / "saro" / "policies", folder / "my-policies")
     for name in ("Qwen/Qwen2.5-0.5B-Instruct", "cache/smollm2-135m-instruct"):
         shutil.copytree(taught_student, folder / name)
+    run(load_config(folder / "recipes" / "demo.yaml"), folder / "runs" / "demo", "make demo", Silent())
     return folder
 
 

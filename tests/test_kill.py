@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,31 +49,29 @@ def undisturbed(tiny_recipe, tmp_path_factory):
 @pytest.mark.slow
 def test_ten_kills_change_nothing(tiny_recipe, undisturbed, tmp_path):
     whole, seconds = undisturbed
-    out = tmp_path / "run"
+    expected = artefacts(whole)
+    assert {"optimize/model/model.safetensors", "rollout/trees.jsonl", "evaluate/saro.jsonl"} <= set(expected)
     randomness = random.Random(20261121)
-    kills = 0
-    while kills < KILLS:
+    out = tmp_path / "run"
+    for _ in range(KILLS):
         process = subprocess.Popen(
             command(tiny_recipe, out), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            process.wait(timeout=randomness.uniform(0.2, 0.9) * seconds)
-            break  # it came to its end before the kill
+            process.wait(timeout=randomness.uniform(0.1, 0.7) * seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            kills += 1
-    assert kills > 0
+        else:  # done before it could be killed: compare, and let the next kills meet a new run
+            assert process.returncode == 0
+            assert artefacts(out) == expected
+            shutil.rmtree(out)
     finish(tiny_recipe, out)
-    found, expected = artefacts(out), artefacts(whole)
-    assert found == expected
-    assert {"optimize/model/model.safetensors", "rollout/trees.jsonl", "evaluate/saro.jsonl"} <= set(found)
+    assert artefacts(out) == expected
 
 
 @pytest.mark.slow
 def test_finished_run_answers_at_once_and_changes_rerun_what_depends_on_them(tiny_recipe, undisturbed, tmp_path):
-    import shutil
-
     whole, _ = undisturbed
     out = tmp_path / "run"
     shutil.copytree(whole, out)

@@ -31,9 +31,11 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
             os.fsync(handle.fileno())
         temporary.replace(path)
         _fsync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a failed write does not say where
         raise
 
 

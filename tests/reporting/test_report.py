@@ -264,7 +264,7 @@ def test_claims_and_repetition_are_said(page: Page) -> None:
 def test_a_run_that_does_not_win_says_so(tmp_path: Path) -> None:
     write_report(make_run(tmp_path, saro_refuses=False).resolve())
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert "Only 1 of 3 claims holds in this run: SaRO does not win." in page.text
+    assert "Only 2 of 4 claims hold in this run: SaRO does not win." in page.text
     assert "SaRO is not shown to reject more harmful prompts than the base." in page.text
 
 

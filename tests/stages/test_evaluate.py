@@ -92,9 +92,9 @@ def test_claims_are_borne_out_or_not():
     weak = [("harmful", ANSWER)] * 30 + [("jailbreak", ANSWER)] * 30 + [("ordinary", ANSWER)] * 30
     strong = [("harmful", REFUSAL)] * 30 + [("jailbreak", REFUSAL)] * 30 + [("ordinary", ANSWER)] * 30
     shy = strong[:60] + [("ordinary", REFUSAL)] * 30
-    assert [held for _, held in summarise(_three(weak, weak, strong))["claims"]] == [True, True, True]
-    assert [held for _, held in summarise(_three(strong, weak, strong))["claims"]] == [False, False, True]
-    assert [held for _, held in summarise(_three(weak, strong, shy))["claims"]] == [True, True, False]
+    assert [held for _, held in summarise(_three(weak, weak, strong))["claims"]] == [True, True, True, True]
+    assert [held for _, held in summarise(_three(strong, weak, strong))["claims"]] == [False, False, True, True]
+    assert [held for _, held in summarise(_three(weak, strong, shy))["claims"]] == [True, True, False, False]
     assert summarise({"base": _rows(*weak)})["claims"] == []
 
 
@@ -131,7 +131,7 @@ def test_every_model_answers_every_prompt_greedily(taught_student, tiny_student,
             assert row.finish == ("stop" if reply[-1] in renderer.eos else "length")
             assert row.reasoning_tokens <= row.tokens
         assert counts["truncated"] == sum(row.finish == "length" for row in rows)
-    assert len(summary["claims"]) == 2
+    assert len(summary["claims"]) == 3
     assert (tmp_path / "rw.jsonl").read_text() == (tmp_path / "saro.jsonl").read_text().replace(
         '"model":"saro"', '"model":"rw"'
     )

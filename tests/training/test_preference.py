@@ -142,7 +142,7 @@ def test_training_begins_at_log_2_and_raises_chosen_over_rejected(fresh_model, r
 
 
 def test_reference_log_probs_are_stored_and_reused(fresh_model, renderer, pairs, tmp_path):
-    config, path = OptimizeConfig(micro_batch_size=3), tmp_path / "reference.json"
+    config, path = OptimizeConfig(batch_size=3, micro_batch_size=3), tmp_path / "reference.json"
     model = fresh_model()
     found = reference_log_probs(model, pairs, config, torch.float32, path, "k", Silent())
     chosen, rejected = _log_probs(model, pairs)

@@ -3,22 +3,31 @@
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from saro.files import read_json
 
 METRICS = ("harmful rejection", "jailbroken rejection", "benign acceptance", "look-alike acceptance")
+_HEADINGS = (
+    "harmful\nrejected",
+    "jailbroken\nrejected",
+    "benign\naccepted",
+    "reasoning\ntokens",
+    "cut\noff",
+    "no\nanswer",
+)
 NAMES = {"base": "base", "rw": "RW", "saro": "SaRO"}
 
 
 def print_results(summary: Path, console: Console | None = None) -> None:
     """Print the table of an evaluation's ``summary.json``."""
     console = console or Console()
-    table = Table(title="held-out prompts: % with 95 % Wilson interval", title_justify="left")
-    table.add_column("model")
-    for name in (*METRICS, "reasoning tokens", "truncated", "no answer"):
-        table.add_column(name, justify="right")
+    table = Table(title="held-out prompts, % with 95 % Wilson interval", title_justify="left", box=SIMPLE)
+    table.add_column("model", no_wrap=True)
+    for name in _HEADINGS:
+        table.add_column(name, justify="right", no_wrap=True)
     values = read_json(summary)
     for label, model in values["models"].items():
         table.add_row(NAMES.get(label, label), *cells(model))
@@ -29,8 +38,8 @@ def print_results(summary: Path, console: Console | None = None) -> None:
 
 def cells(model: dict[str, Any]) -> list[str]:
     """One model's row: the rates, mean reasoning tokens, and replies that were cut off or gave no answer."""
-    counts = [f"{model[key]} of {model['prompts']}" for key in ("truncated", "no_answer")]
-    return [*(percent(model["rates"][name]) for name in METRICS), f"{model['mean_reasoning_tokens']:.0f}", *counts]
+    counts = [f"{model[key]}/{model['prompts']}" for key in ("truncated", "no_answer")]
+    return [*(percent(model["rates"][name]) for name in METRICS[:3]), f"{model['mean_reasoning_tokens']:.0f}", *counts]
 
 
 def percent(rate: dict[str, float] | None) -> str:

@@ -128,9 +128,9 @@ def claims(models: dict[str, Any]) -> list[tuple[str, bool]]:
         ours, theirs = models["saro"]["rates"][metric], models[above]["rates"][metric]
         if ours and theirs:
             found.append((f"{metric}: SaRO above base by more than their intervals", ours["low"] > theirs["high"]))
-    ours, theirs = models["saro"]["rates"]["benign acceptance"], models["rw"]["rates"]["benign acceptance"]
-    if ours and theirs:
-        found.append(
-            ("benign acceptance: SaRO not below RW by more than RW's interval", ours["value"] >= theirs["low"])
-        )
+    for other, name in (("rw", "RW"), ("base", "base")):
+        ours, theirs = models["saro"]["rates"]["benign acceptance"], models[other]["rates"]["benign acceptance"]
+        if ours and theirs:
+            claim = f"benign acceptance: SaRO not below {name} by more than {name}'s interval"
+            found.append((claim, ours["value"] >= theirs["low"]))
     return found
