@@ -1,4 +1,4 @@
-"""What ``keep_freed_memory`` does to training: the same steps with and without it, in processes that take turns.
+"""What ``freed_memory_kept`` does to training: the same steps with and without it, in processes that take turns.
 
 python benchmarks/allocator.py [--steps 8] [--rounds 5] [--out benchmarks/results/allocator.json]
 """
@@ -12,12 +12,13 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from saro.files import write_json
-from saro.models import EMBEDDED, choose_compute, keep_freed_memory, load_model
+from saro.models import EMBEDDED, choose_compute, freed_memory_kept, load_model
 from saro.training.log_probs import token_log_probs
 
 ROWS, LENGTH, PROMPT = 4, 256, 64
@@ -25,8 +26,11 @@ ROWS, LENGTH, PROMPT = 4, 256, 64
 
 def steps(count: int, keep: bool) -> None:
     """Train a few steps; print the median seconds of the second half of them and the peak memory."""
-    if keep:
-        keep_freed_memory()
+    with freed_memory_kept() if keep else nullcontext():
+        _train(count)
+
+
+def _train(count: int) -> None:
     compute = choose_compute("auto", "auto")
     model = load_model(EMBEDDED, compute.device, torch.float32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)

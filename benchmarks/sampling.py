@@ -17,7 +17,7 @@ import torch
 
 from saro.engines.local import Sampling, sample
 from saro.files import write_json
-from saro.models import EMBEDDED, choose_compute, keep_freed_memory, load_model
+from saro.models import EMBEDDED, choose_compute, load_model
 from saro.rendering import load_renderer
 from saro.sources.prompts import load_prompts
 
@@ -31,7 +31,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sampling.json"))
     options = parser.parse_args()
 
-    keep_freed_memory()
     compute = choose_compute("auto", "auto")
     renderer = load_renderer(EMBEDDED)
     model = load_model(EMBEDDED, compute.device, compute.dtype)

@@ -71,12 +71,11 @@ def warmup(
     overrides: Set = None,
 ) -> None:
     """Reasoning-style Warmup: fine-tune the student on RIT-D."""
-    from saro.models import choose_compute, keep_freed_memory
+    from saro.models import choose_compute
     from saro.progress import reporter
     from saro.stages.warmup import warmup
 
     config = _config(recipe, overrides)
-    keep_freed_memory()
     compute = choose_compute(config.device, config.dtype)
     _echo(warmup(config.warmup, config.student, ritd, out, config.seed, compute, reporter()))
 
@@ -123,12 +122,11 @@ def optimize(
     overrides: Set = None,
 ) -> None:
     """SRPO: train the RW model on preference pairs."""
-    from saro.models import choose_compute, keep_freed_memory
+    from saro.models import choose_compute
     from saro.progress import reporter
     from saro.stages.optimize import optimize
 
     config = _config(recipe, overrides)
-    keep_freed_memory()
     compute = choose_compute(config.device, config.dtype)
     _echo(optimize(config.optimize, model, pairs, out, config.seed, compute, reporter()))
 

@@ -21,7 +21,7 @@ from saro.engines.recorded import RecordedTeacher
 from saro.errors import InputError
 from saro.files import atomic_write, read_json, sha256_file, sha256_json, write_json
 from saro.journal import Journal
-from saro.models import choose_compute, fingerprint, keep_freed_memory, resolve
+from saro.models import choose_compute, fingerprint, resolve
 from saro.policies import load_policies
 from saro.progress import Reporter
 from saro.sources.prompts import locate
@@ -271,7 +271,6 @@ class _Stages:
             return evaluate(self._config.evaluate, models, out, self._compute(), journal, self._reporter)
 
     def _compute(self) -> Any:
-        keep_freed_memory()
         return choose_compute(self._config.device, self._config.dtype)
 
     def _journal(self) -> Journal:

@@ -19,7 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from saro.config import TrainingConfig
 from saro.files import replace_folder, write_json
-from saro.models import quiet_transformers
+from saro.models import freed_memory_kept, quiet_transformers
 from saro.progress import Reporter, Task
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ def train(trainer: Trainer, name: str, tokens: int, reporter: Reporter) -> dict[
         trainer.add_callback(progress)
         trainer.add_callback(_MarkComplete())
         started = time.monotonic()
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with freed_memory_kept():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.monotonic() - started
     done = trainer.state.global_step
     share = (done - progress.first_step) / done if done else 0.0

