@@ -26,8 +26,8 @@ _IGNORED = -100
 class _CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     """SFTTrainer whose loss runs the LM head at completion positions only.
 
-    TRL's fused head scores every position where there is no Triton, and recomputes it in float32 for the gradient:
-    on a CPU that is a third more time for the same loss (tests/training/test_sft.py holds the two equal).
+    TRL's fused head scores every position where there is no Triton, and recomputes it in float32 for the gradient.
+    The loss is the same: tests/training/test_sft.py holds the two equal.
     """
 
     def compute_loss(
