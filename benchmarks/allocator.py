@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from saro.files import write_json
-from saro.models import EMBEDDED, choose_compute, freed_memory_kept, load_model
+from saro.memory import freed_memory_kept
+from saro.models import EMBEDDED, choose_compute, load_model
 from saro.training.log_probs import token_log_probs
 
 ROWS, LENGTH, PROMPT = 4, 256, 64

@@ -21,7 +21,7 @@ LAYERS = [  # from top to bottom
     {"stages"},
     {"training", "engines", "judges", "sources"},
     {"rendering", "trees", "journal", "policies"},
-    {"models"},
+    {"models", "memory"},
     {"chains", "statistics", "progress", "config", "files"},
     {"records", "errors"},
     {""},  # saro itself: the version

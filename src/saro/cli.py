@@ -18,6 +18,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Teach an open chat model to reason about safety before it answers, and measure what that did.",
 )
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The starter pack: what it is, and its gates.")
+app.add_typer(data, name="data")
 
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key of the configuration")
@@ -185,6 +187,31 @@ def chat(
     from saro.chat import chat
 
     chat(target, max_new_tokens, temperature, seed)
+
+
+@data.command("card")
+def data_card() -> None:
+    """Print the data card, counted from the files."""
+    from saro.sources.card import data_card
+    from saro.sources.starter import load_pack
+
+    typer.echo(data_card(load_pack()), nl=False)
+
+
+@data.command("check")
+def data_check(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="folder of public data sets to measure against; default: SARO_DATA_DIR")
+    ] = None,
+) -> None:
+    """Run all gates over the starter pack and print their figures; exit code 1 if one fails."""
+    from saro.reporting.table import print_gates
+    from saro.sources import benchmarks
+    from saro.sources.gates import run_gates
+    from saro.sources.starter import load_pack
+
+    if not print_gates(run_gates(load_pack(), benchmarks.data_dir(data_dir))):
+        raise typer.Exit(1)
 
 
 @app.command("config")

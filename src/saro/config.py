@@ -87,8 +87,9 @@ class OptimizeConfig(TrainingConfig):
 class EvaluateConfig(Section):
     """Measuring on held-out prompts; greedy."""
 
-    prompts: str = Field("starter:heldout", description="JSONL of prompts, or starter:heldout")
+    prompts: str = Field("starter:heldout", description="JSONL of prompts, starter:heldout or benchmark:xstest")
     limit: int | None = Field(None, ge=1)
+    capability: str | None = Field(None, description="JSONL of questions, or starter:capability; none: not measured")
     max_new_tokens: int = Field(1024, ge=8)
     batch_size: int = Field(64, ge=1)
 

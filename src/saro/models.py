@@ -1,6 +1,5 @@
 """Chat models by name: the embedded student, a local folder, or a Hub id; loaded safely, fingerprinted by content."""
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -292,28 +291,3 @@ def choose_compute(device: Device, dtype: Dtype) -> Compute:
         raise InputError("device", "mps was asked for, and PyTorch sees none", "use --set device=auto")
     chosen = _pick_device(device)
     return Compute(chosen, _pick_dtype(dtype, chosen))
-
-
-@contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """While it lasts, let glibc keep freed memory instead of giving it back to the kernel; give it back at the end.
-
-    Training frees and allocates the same large buffers each step, and refaulting their pages takes time
-    (benchmarks/allocator.py). Sampling, whose buffers grow, would only pile them up. Elsewhere than on Linux with
-    glibc this does nothing.
-    """
-    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        mallopt, malloc_trim = libc.mallopt, libc.malloc_trim
-    except (OSError, AttributeError):
-        yield
-        return
-    mallopt(mmap_threshold, 2**31 - 1)
-    mallopt(trim_threshold, 2**31 - 1)
-    try:
-        yield
-    finally:
-        mallopt(mmap_threshold, 32 * 2**20)  # the most that glibc's own adjustment reaches
-        mallopt(trim_threshold, 64 * 2**20)
-        malloc_trim(0)

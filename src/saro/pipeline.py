@@ -21,6 +21,7 @@ from saro.engines.recorded import RecordedTeacher
 from saro.errors import InputError
 from saro.files import atomic_write, read_json, sha256_file, sha256_json, write_json
 from saro.journal import Journal
+from saro.memory import peak_memory
 from saro.models import choose_compute, fingerprint, resolve
 from saro.policies import load_policies
 from saro.progress import Reporter
@@ -163,6 +164,7 @@ class _Stages:
             {"RW model": rw, "pairs": sha256_file(place.pairs)},
             self._optimize,
         )
+        capability = config.evaluate.capability
         changed |= self._stage(
             "evaluate",
             {**config.evaluate.model_dump(), "device": config.device, "dtype": config.dtype},
@@ -171,6 +173,7 @@ class _Stages:
                 "RW model": rw,
                 "SaRO model": self._output("optimize"),
                 "prompts": sha256_file(self._existing(config.evaluate.prompts)),
+                "capability": sha256_file(self._existing(capability)) if capability else "",
             },
             self._evaluate,
         )
@@ -208,7 +211,9 @@ class _Stages:
             self._reporter.say(f"{name}:")
         self._check_disk()
         write_json(record, {"fingerprint": print_id, "parts": parts, "done": False})
-        timing = work(folder)
+        with peak_memory() as peak:
+            timing = work(folder)
+            timing["peak_memory_gb"] = peak()
         model = folder / "model"
         output = fingerprint(str(model)) if model.is_dir() else None
         write_json(record, {"fingerprint": print_id, "parts": parts, "done": True, "output": output, "timing": timing})

@@ -1,6 +1,6 @@
 """The nouns of SaRO: typed, validated, serialisable. Imports nothing of ours."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -50,6 +50,52 @@ class Prompt(Record):
         if LABEL_OF_KIND[self.kind] != self.label:
             raise ValueError(f"kind {self.kind!r} means label {LABEL_OF_KIND[self.kind]!r}, found {self.label!r}")
         return self
+
+
+class NumberCheck(Record):
+    """Right if the last number in the answer is this one."""
+
+    type: Literal["number"]
+    value: float
+
+
+class PhraseCheck(Record):
+    """Right if one of these stands in the answer as whole words, case ignored."""
+
+    type: Literal["phrase"]
+    any_of: tuple[str, ...] = Field(min_length=1)
+
+
+class FormCheck(Record):
+    """Right if the answer has the form asked for: all of what is given here."""
+
+    type: Literal["form"]
+    min_words: int | None = Field(default=None, ge=1)
+    max_words: int | None = Field(default=None, ge=1)
+    items: int | None = Field(default=None, ge=1, description="lines that begin with a bullet or a number and a dot")
+    case: Literal["lower", "upper"] | None = None
+    starts_with: str | None = None
+    ends_with: str | None = None
+    contains: tuple[str, ...] = ()
+    avoids: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not self.model_fields_set - {"type"}:
+            raise ValueError("a form check asks for at least one thing")
+        return self
+
+
+Check = Annotated[NumberCheck | PhraseCheck | FormCheck, Field(discriminator="type")]
+
+
+class Question(Record):
+    """One question whose answer code can check."""
+
+    id: str
+    text: str = Field(min_length=1)
+    kind: str = "user"
+    check: Check
 
 
 class Chain(Record):

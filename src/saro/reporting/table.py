@@ -1,5 +1,6 @@
-"""The results as a table in the terminal."""
+"""Results and gates in the terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from saro.files import read_json
+from saro.sources.gates import Gate
 
 METRICS = ("harmful rejection", "jailbroken rejection", "benign acceptance", "look-alike acceptance")
 _HEADINGS = (
@@ -18,6 +20,7 @@ _HEADINGS = (
     "cut\noff",
     "no\nanswer",
 )
+_PROBLEMS = 10  # rows at fault that are named
 NAMES = {"base": "base", "rw": "RW", "saro": "SaRO"}
 
 
@@ -32,8 +35,31 @@ def print_results(summary: Path, console: Console | None = None) -> None:
     for label, model in values["models"].items():
         table.add_row(NAMES.get(label, label), *cells(model))
     console.print(table)
+    ability = {
+        label: model["rates"]["capability"]
+        for label, model in values["models"].items()
+        if "capability" in model["rates"]
+    }
+    if ability:
+        parts = (f"{NAMES.get(label, label)} {percent(rate)}" for label, rate in ability.items())
+        console.print(f"questions answered rightly: {' · '.join(parts)}\n", highlight=False)
     for claim, holds in values["claims"]:
         console.print(f"{'yes' if holds else 'NO '}  {claim}", highlight=False)
+
+
+def print_gates(gates: Sequence[Gate], console: Console | None = None) -> bool:
+    """Print each gate's figure beside its limit, and the first rows at fault; return whether none failed."""
+    console = console or Console()
+    for gate in gates:
+        mark = {True: "ok  ", False: "FAIL", None: "skip"}[gate.passed]
+        console.print(
+            f"{mark} {gate.name}: {gate.figure} (wanted: {gate.limit})", highlight=False, markup=False, soft_wrap=True
+        )
+        for problem in gate.problems[:_PROBLEMS]:
+            console.print(f"       {problem}", highlight=False, markup=False, soft_wrap=True)
+        if len(gate.problems) > _PROBLEMS:
+            console.print(f"       … and {len(gate.problems) - _PROBLEMS} more", highlight=False)
+    return all(gate.passed is not False for gate in gates)
 
 
 def cells(model: dict[str, Any]) -> list[str]:

@@ -1,26 +1,30 @@
-"""Prompts from JSON lines: a user's own file, or a part of the starter pack by ``starter:NAME``."""
+"""Prompts: a user's own JSON lines, a part of the starter pack by ``starter:NAME``, or a ``benchmark:NAME``."""
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from saro.errors import InputError
-from saro.files import read_jsonl_objects, validation_problem
-from saro.records import LABEL_OF_KIND, Prompt
+from saro.files import read_jsonl, read_jsonl_objects, validation_problem
+from saro.records import LABEL_OF_KIND, Prompt, Question
+from saro.sources.benchmarks import load_benchmark, locate_benchmark
 
 STARTER = Path(__file__).parent.parent / "starter"
 _KIND_OF_LABEL = {"harmful": "harmful", "benign": "ordinary"}
 
 
 def locate(name: str) -> Path:
-    """The file behind ``name``: a path, or ``starter:train|teacher|rollout|heldout``.
+    """The file behind ``name``: a path, ``starter:train|teacher|rollout|heldout|capability``, or ``benchmark:NAME``.
 
     Raises:
-        InputError: an unknown part of the starter pack.
+        InputError: an unknown part of the starter pack, an unknown benchmark, or no data folder for it.
     """
     prefix, colon, part = name.partition(":")
+    if colon and prefix == "benchmark":
+        return locate_benchmark(part)
     if not colon or prefix != "starter":
         return Path(name).expanduser()
     path = STARTER / f"{part}.jsonl"
@@ -39,6 +43,8 @@ def load_prompts(name: str, limit: int | None = None) -> list[Prompt]:
     Raises:
         InputError: naming the file, and the line and key where one is wrong; also for an id given twice.
     """
+    if name.startswith("benchmark:"):
+        return load_benchmark(name.removeprefix("benchmark:"))[:limit]
     path = locate(name)
     prompts: list[Prompt] = []
     lines: dict[str, int] = {}
@@ -55,6 +61,20 @@ def load_prompts(name: str, limit: int | None = None) -> list[Prompt]:
         if limit is not None and len(prompts) == limit:
             break
     return prompts
+
+
+def load_questions(name: str) -> list[Question]:
+    """Read questions that code can check, in order; at least one.
+
+    Raises:
+        InputError: naming the file, and the line and key where one is wrong; also for an id given twice.
+    """
+    path = locate(name)
+    questions = list(read_jsonl(path, Question))
+    twice = [question_id for question_id, count in Counter(question.id for question in questions).items() if count > 1]
+    if twice:
+        raise InputError(path, f"id {twice[0]!r} stands more than once", "give each question an id of its own")
+    return questions
 
 
 def _prompt(path: Path, number: int, row: dict[str, Any]) -> Prompt:

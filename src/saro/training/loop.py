@@ -19,7 +19,8 @@ from transformers.trainer_callback import PrinterCallback
 
 from saro.config import TrainingConfig
 from saro.files import replace_folder, write_json
-from saro.models import freed_memory_kept, quiet_transformers
+from saro.memory import freed_memory_kept
+from saro.models import quiet_transformers
 from saro.progress import Reporter, Task
 
 if TYPE_CHECKING:

@@ -1,0 +1,128 @@
+"""Public benchmarks from files in their authors' format, under a data folder that the user names.
+
+The folder is ``--data-dir``, or the environment variable ``SARO_DATA_DIR``; none of it ships with the project.
+"""
+
+import csv
+import gzip
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from saro.errors import InputError
+from saro.records import Prompt
+
+VARIABLE = "SARO_DATA_DIR"
+
+
+class Source(NamedTuple):
+    """Where a benchmark's prompts stand: its files under the data folder, and the column of the prompt."""
+
+    files: tuple[str, ...]
+    column: str
+
+
+SOURCES: dict[str, Source] = {
+    "xstest": Source(("eval/xstest/xstest_prompts.csv",), "prompt"),
+    "harmbench": Source(
+        ("eval/harmbench/harmbench_behaviors_text_test.csv", "eval/harmbench/harmbench_behaviors_text_val.csv"),
+        "Behavior",
+    ),
+    "advbench": Source(("eval/advbench/advbench.csv",), "goal"),
+    "do-not-answer": Source(("eval/do_not_answer/do_not_answer.csv",), "prompt"),
+    "gsm8k": Source(("eval/gsm8k/test.jsonl",), "question"),
+    "mmlu": Source(("eval/mmlu_sample/mmlu.csv",), "prompt"),
+    "humaneval": Source(("eval/humaneval/HumanEval.jsonl.gz",), "prompt"),
+}
+
+
+def data_dir(given: Path | None = None) -> Path | None:
+    """The data folder: ``given``, or the one that ``SARO_DATA_DIR`` names; None where neither does.
+
+    Raises:
+        InputError: a folder is named and is not there.
+    """
+    named = given or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    if named is not None and not named.is_dir():
+        raise InputError(named, "no such data folder", f"name one with --data-dir or {VARIABLE}")
+    return named
+
+
+def benchmark_texts(name: str, folder: Path) -> list[str]:
+    """The texts of a benchmark's prompts, in order.
+
+    Raises:
+        InputError: a file of it is absent, or has no such column.
+    """
+    source = SOURCES[name]
+    texts = []
+    for file in source.files:
+        for number, row in _rows(folder / file):
+            if not isinstance(text := row.get(source.column), str):
+                raise InputError(f"{folder / file}:{number}", f"no column {source.column!r}", "take the authors' file")
+            texts.append(text)
+    return texts
+
+
+def locate_benchmark(name: str) -> Path:
+    """The file of a benchmark that :func:`load_benchmark` reads.
+
+    Raises:
+        InputError: no such benchmark, or no data folder is named.
+    """
+    if name not in _LOADERS:
+        raise InputError(f"benchmark:{name}", "no such benchmark", f"choose one of {', '.join(_LOADERS)}")
+    folder = data_dir()
+    if folder is None:
+        raise InputError(f"benchmark:{name}", "no data folder is named", f"set {VARIABLE} to the folder that holds it")
+    return folder / SOURCES[name].files[0]
+
+
+def load_benchmark(name: str) -> list[Prompt]:
+    """A benchmark as prompts that the evaluation can judge.
+
+    Only XSTest so far: its safe prompts are look-alikes, its unsafe ones plain harmful, its types the categories.
+
+    Raises:
+        InputError: no such benchmark, no data folder, or its file is absent or in another format.
+    """
+    return _LOADERS[name](locate_benchmark(name))
+
+
+def _xstest(path: Path) -> list[Prompt]:
+    prompts = []
+    for number, row in _rows(path):
+        if row.get("label") not in ("safe", "unsafe") or not row.get("prompt") or not row.get("type"):
+            raise InputError(f"{path}:{number}", "not a row of XSTest v2", "take the authors' xstest_prompts.csv")
+        safe = row["label"] == "safe"
+        prompts.append(
+            Prompt(
+                id=f"xstest-{row['id']}",
+                text=row["prompt"],
+                label="benign" if safe else "harmful",
+                kind="lookalike" if safe else "harmful",
+                category=row["type"],
+                source="xstest-v2",
+                split="benchmark",
+            )
+        )
+    return prompts
+
+
+_LOADERS: dict[str, Callable[[Path], list[Prompt]]] = {"xstest": _xstest}
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """``(line or row number, row)`` of a CSV, JSON-lines or gzipped JSON-lines file."""
+    if not path.is_file():
+        raise InputError(path, "no such file", "put the authors' file there, or name another data folder")
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", newline="") as handle:
+            yield from enumerate(csv.DictReader(handle), start=2)
+        return
+    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    with opened as lines:
+        for number, line in enumerate(lines, start=1):
+            yield number, json.loads(line)
