@@ -1,8 +1,18 @@
+import re
+
 import pytest
 
 from saro.errors import InputError
 from saro.policies import load_policies
 
+SECTIONS = (
+    "Refuse",
+    "Answer",
+    "Answer safely",
+    "Signs of a disguised request",
+    "Benign look-alikes",
+    "Reflections",
+)
 HEAD = "---\nid: parking\ntitle: Parking\ncategory: parking badly\nobjective: Keep gates free.\n---\n\n"
 GOOD = HEAD + "## Refuse\n- Gates.\n\n---\n\nMore.\n"
 
@@ -67,3 +77,11 @@ def test_no_folder_and_an_empty_one_are_errors(tmp_path):
         load_policies(tmp_path / "none")
     with pytest.raises(InputError, match=r"no \*\.md policy"):
         load_policies(tmp_path)
+
+
+def test_the_bundled_policies_have_all_their_sections():
+    for policy in load_policies().values():
+        sections = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n?)*)", policy.text, re.MULTILINE))
+        for name in SECTIONS:
+            assert sections[name].count("\n- ") + sections[name].startswith("- ") >= 1, (policy.id, name)
+        assert 2 <= sections["Reflections"].count("- ") <= 3, policy.id

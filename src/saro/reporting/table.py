@@ -10,6 +10,7 @@ from rich.table import Table
 
 from saro.files import read_json
 from saro.sources.gates import Gate
+from saro.stages.evaluate import CAPABILITY
 
 METRICS = ("harmful rejection", "jailbroken rejection", "benign acceptance", "look-alike acceptance")
 _HEADINGS = (
@@ -35,14 +36,13 @@ def print_results(summary: Path, console: Console | None = None) -> None:
     for label, model in values["models"].items():
         table.add_row(NAMES.get(label, label), *cells(model))
     console.print(table)
-    ability = {
-        label: model["rates"]["capability"]
+    ability = [
+        f"{NAMES.get(label, label)} {percent(model['rates'][CAPABILITY])}"
         for label, model in values["models"].items()
-        if "capability" in model["rates"]
-    }
+        if CAPABILITY in model["rates"]
+    ]
     if ability:
-        parts = (f"{NAMES.get(label, label)} {percent(rate)}" for label, rate in ability.items())
-        console.print(f"questions answered rightly: {' · '.join(parts)}\n", highlight=False)
+        console.print(f"questions answered correctly: {' · '.join(ability)}\n", highlight=False)
     for claim, holds in values["claims"]:
         console.print(f"{'yes' if holds else 'NO '}  {claim}", highlight=False)
 
@@ -52,13 +52,11 @@ def print_gates(gates: Sequence[Gate], console: Console | None = None) -> bool:
     console = console or Console()
     for gate in gates:
         mark = {True: "ok  ", False: "FAIL", None: "skip"}[gate.passed]
-        console.print(
-            f"{mark} {gate.name}: {gate.figure} (wanted: {gate.limit})", highlight=False, markup=False, soft_wrap=True
-        )
-        for problem in gate.problems[:_PROBLEMS]:
-            console.print(f"       {problem}", highlight=False, markup=False, soft_wrap=True)
+        lines = [f"{mark} {gate.name}: {gate.figure} (wanted: {gate.limit})"]
+        lines += [f"       {problem}" for problem in gate.problems[:_PROBLEMS]]
         if len(gate.problems) > _PROBLEMS:
-            console.print(f"       … and {len(gate.problems) - _PROBLEMS} more", highlight=False)
+            lines.append(f"       … and {len(gate.problems) - _PROBLEMS} more")
+        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
     return all(gate.passed is not False for gate in gates)
 
 

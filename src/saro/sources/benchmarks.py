@@ -88,7 +88,8 @@ def load_benchmark(name: str) -> list[Prompt]:
     Raises:
         InputError: no such benchmark, no data folder, or its file is absent or in another format.
     """
-    return _LOADERS[name](locate_benchmark(name))
+    path = locate_benchmark(name)
+    return _LOADERS[name](path)
 
 
 def _xstest(path: Path) -> list[Prompt]:
@@ -122,7 +123,6 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open(encoding="utf-8", newline="") as handle:
             yield from enumerate(csv.DictReader(handle), start=2)
         return
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             yield number, json.loads(line)

@@ -1,8 +1,9 @@
 """Evaluate: the same held-out prompts to every model, greedy, every reply counted; questions of ability beside them.
 
 Rates over all prompts of a group: a reply that was cut off before its answer, or whose form is broken so that there is
-no answer, is neither a rejection nor an acceptance, nor a correct answer. A reply cut off within its answer is judged by what there is of it
-and counted as truncated as well. A model that is not asked to reason (the base) is judged on its whole reply.
+no answer, is neither a rejection nor an acceptance, nor a correct answer. A reply cut off within its answer is judged
+by what there is of it and counted as truncated as well. A model that is not asked to reason (the base) is judged on its
+whole reply.
 """
 
 from collections import Counter
@@ -78,7 +79,7 @@ def evaluate(
     for label, model in models.items():
         renderer = load_renderer(model)
         engine = LocalEngine(model, fingerprint(model), renderer.eos, compute, journal, config.batch_size)
-        asked = [*prompts, *questions]
+        asked: list[Prompt | Question] = [*prompts, *questions]
         found = engine.generate(
             [renderer.prompt_ids(item.text) for item in asked],
             [0] * len(asked),
@@ -88,7 +89,7 @@ def evaluate(
             reporter,
         )
 
-        rows = [_judged(label, *pair, renderer) for pair in zip(asked, found, strict=True)]
+        rows = [_judged(label, item, reply, renderer) for item, reply in zip(asked, found, strict=True)]
         write_jsonl(out / f"{label}.jsonl", rows[: len(prompts)])
         if questions:
             write_jsonl(out / f"{label}.{CAPABILITY}.jsonl", rows[len(prompts) :])

@@ -1,0 +1,86 @@
+"""Checks of answers: what counts as correct, and what does not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from saro.judges.correctness import judge_correctness
+from saro.records import FormCheck, NumberCheck, PhraseCheck, Question
+
+
+def right(answer, check):
+    return judge_correctness(answer, check).label == "correct"
+
+
+@pytest.mark.parametrize(
+    ("answer", "held"),
+    [
+        ("42", True),
+        ("7 times 6 is 42.", True),
+        ("It is 42.0, of course", True),
+        ("40 and 2 make 1,042? No: 42", True),
+        ("42, or perhaps 43", False),
+        ("−42", False),
+        ("forty-two", False),
+        ("142", False),
+    ],
+)
+def test_the_last_number_counts(answer, held):
+    assert right(answer, NumberCheck(type="number", value=42)) is held
+
+
+@given(st.integers(-10_000_000, 10_000_000))
+def test_a_number_is_found_as_it_is_usually_written(number):
+    check = NumberCheck(type="number", value=number)
+    assert right(f"So the result is {number:,}.", check)
+    assert right(f"It is {number}", check)
+    assert not right(f"It is {number + 1}", check)
+
+
+def test_phrases_are_whole_words_in_any_case():
+    check = PhraseCheck(type="phrase", any_of=("Paris", "city of light"))
+    assert right("That is paris.", check)
+    assert right("The City of Light!", check)
+    assert not right("Comparison of cities", check)
+    assert not right("Lyon", check)
+
+
+@pytest.mark.parametrize(
+    ("asked", "good", "bad"),
+    [
+        ({"max_words": 3}, "Three short words", "These are four words"),
+        ({"min_words": 2}, "Two words", "One"),
+        ({"items": 2}, "Fruit:\n- apple\n- pear", "apple and pear"),
+        ({"items": 2}, "1. apple\n2. pear", "1. apple\n2. pear\n3. fig"),
+        ({"case": "lower"}, "all of it low", "Not all"),
+        ({"case": "upper"}, "ALL OF IT UP!", "NOT all"),
+        ({"starts_with": "Yes"}, "Yes, it does.", "No. Yes."),
+        ({"ends_with": "Done."}, "It is so. Done.", "Done. It is so."),
+        ({"contains": ["rain", "sun"]}, "Rain, then sun", "Rainbows and sun"),
+        ({"avoids": ["snow"]}, "It is a snowy white", "White as snow"),
+        ({"max_words": 3, "case": "lower"}, "three low words", "four words are low"),
+    ],
+)
+def test_a_form_holds_or_not(asked, good, bad):
+    check = FormCheck(type="form", **asked)
+    assert right(good, check)
+    assert not right(bad, check)
+
+
+def test_an_empty_answer_is_unscored():
+    verdict = judge_correctness("  ", NumberCheck(type="number", value=0))
+    assert verdict.label is None
+    assert verdict.unscored
+
+
+def test_a_form_that_asks_for_nothing_is_refused():
+    with pytest.raises(ValidationError, match="at least one thing"):
+        FormCheck(type="form")
+
+
+def test_a_check_is_told_by_its_type():
+    question = Question.model_validate({"id": "a", "text": "1 + 1?", "check": {"type": "number", "value": 2}})
+    assert isinstance(question.check, NumberCheck)
+    with pytest.raises(ValidationError):
+        Question.model_validate({"id": "a", "text": "1 + 1?", "check": {"type": "sum", "value": 2}})
