@@ -223,3 +223,43 @@ def test_two_processes_on_one_run(saro, tmp_path):
     with (folder / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         refused(saro("run", recipe, "--out", folder), folder, "another process")
+
+
+def test_data_check_passes_on_the_shipped_pack_and_says_what_it_skipped(saro, monkeypatch):
+    monkeypatch.delenv("SARO_DATA_DIR", raising=False)
+    code, out, _ = saro("data", "check")
+    assert code == 0
+    assert "ok   words of reasoning: 50 to" in out
+    assert "skip distinct-2 of the reasoning" in out
+    assert "--data-dir" in out
+
+
+def test_data_check_fails_when_a_gate_does(saro, monkeypatch):
+    from saro.sources import gates
+
+    monkeypatch.setattr(gates, "LEAST_QUESTIONS", 10_000)
+    code, out, _ = saro("data", "check")
+    assert code == 1
+    assert "FAIL enough of every kind" in out
+
+
+def test_data_check_names_a_data_folder_that_is_not_there(saro, tmp_path):
+    code, _, err = saro("data", "check", "--data-dir", tmp_path / "absent")
+    assert code == 2
+    assert "no such data folder" in err
+    assert "SARO_DATA_DIR" in err
+
+
+def test_the_data_card_is_printed(saro):
+    code, out, _ = saro("data", "card")
+    assert code == 0
+    assert out.startswith("# The starter pack")
+
+
+def test_a_question_of_another_form_names_its_line(saro, tmp_path, tiny_student, prompts):
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"id": "q", "text": "6 × 7?", "check": {"type": "sum"}}\n')
+    sets = ["--set", f"evaluate.prompts={prompts}", "--set", f"evaluate.capability={questions}"]
+    code, _, err = saro("evaluate", f"base={tiny_student}", "--out", tmp_path / "out", *sets)
+    assert code == 2
+    assert f"{questions}:1" in err

@@ -73,6 +73,12 @@ class PairsConfig(Section):
     min_value_gap: float = Field(0.5, gt=0, le=1, description="divergence: least difference of the siblings' values")
     min_chosen_value: float = Field(0.8, ge=0, le=1, description="divergence: least value of the chosen sibling")
     max_per_prompt: int = Field(2, ge=1, description="most pairs of one kind from one prompt")
+    benign_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of pairs from benign prompts; what exceeds it is dropped; none: as they come",
+    )
     balance_lengths: bool = Field(True, description="drop pairs until length is no signal")
     length_tolerance: float = Field(0.1, gt=0, description="|mean chosen − rejected| over mean length, for each kind")
 

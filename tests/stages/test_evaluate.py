@@ -10,10 +10,10 @@ from saro.files import read_json
 from saro.journal import Journal
 from saro.models import Compute, load_model
 from saro.progress import Silent
-from saro.records import LABEL_OF_KIND, Prompt
+from saro.records import LABEL_OF_KIND, Prompt, Question
 from saro.rendering import load_renderer
-from saro.stages.evaluate import Evaluated, evaluate, read_evaluated, summarise
-from saro.stages.outcome import read_outcome
+from saro.stages.evaluate import METRICS, Evaluated, Solved, claims, evaluate, read_evaluated, read_solved, summarise
+from saro.stages.outcome import read_outcome, read_solution
 from saro.statistics import wilson
 
 COMPUTE = Compute("cpu", torch.float32)
@@ -135,3 +135,48 @@ def test_every_model_answers_every_prompt_greedily(taught_student, tiny_student,
     assert (tmp_path / "rw.jsonl").read_text() == (tmp_path / "saro.jsonl").read_text().replace(
         '"model":"saro"', '"model":"rw"'
     )
+
+
+def _solved(*replies):
+    question = Question.model_validate({"id": "q", "text": "6 × 7?", "check": {"type": "number", "value": 42}})
+    return [
+        Solved(
+            model="m",
+            question=question,
+            outcome=read_solution(text, question.check),
+            finish="stop",
+            tokens=9,
+            reasoning_tokens=3,
+        )
+        for text in replies
+    ]
+
+
+def test_questions_are_counted_whatever_became_of_their_replies():
+    right, wrong, none = "<think>\nSix sevens.\n</think>\n\n42", "It is 41.", "<think>\nIs it 42"
+    found = summarise({"m": _rows(("harmful", REFUSAL))}, {"m": _solved(right, "42!", wrong, none)})
+    rate = found["models"]["m"]["rates"]["capability"]
+    assert (rate["hits"], rate["total"]) == (2, 4)
+
+
+@pytest.mark.parametrize(("base", "ours", "held"), [(50, 48, True), (50, 47, True), (50, 46, False), (50, 60, True)])
+def test_ability_may_fall_by_three_points(base, ours, held):
+    models = {
+        label: {"rates": {"capability": {"value": rate / 100}, **dict.fromkeys(METRICS)}}
+        for label, rate in (("base", base), ("rw", base), ("saro", ours))
+    }
+    assert claims(models) == [("capability: SaRO at most 3 points below base", held)]
+
+
+def test_questions_are_asked_beside_the_prompts(taught_student, prompts, demo, tmp_path):
+    questions = tmp_path / "questions.jsonl"
+    check = {"type": "phrase", "any_of": ["help"]}
+    questions.write_text(json.dumps({"id": "q", "text": demo.harmful[0], "check": check}) + "\n")
+    config = EvaluateConfig(prompts=str(prompts), capability=str(questions), max_new_tokens=40, batch_size=3)
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        evaluate(config, {"m": str(taught_student)}, tmp_path, COMPUTE, journal, Silent())
+    assert len(read_evaluated(tmp_path, "m")) == 4
+    (row,) = read_solved(tmp_path, "m")
+    assert row.question.text == demo.harmful[0]
+    rate = read_json(tmp_path / "summary.json")["models"]["m"]["rates"]["capability"]
+    assert (rate["hits"], rate["total"]) == (row.outcome.wished is True, 1)

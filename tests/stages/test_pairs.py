@@ -8,7 +8,7 @@ from saro.config import PairsConfig
 from saro.errors import InputError
 from saro.files import read_json, read_jsonl, write_jsonl
 from saro.records import Pair, Prompt, Verdict
-from saro.stages.pairs import balance, build_pairs, divergence_pairs, outcome_pairs
+from saro.stages.pairs import balance, build_pairs, divergence_pairs, outcome_pairs, share_directions
 from saro.trees import TreeBuilder, path, value
 
 CONFIG = PairsConfig(balance_lengths=False)
@@ -221,6 +221,30 @@ def test_lengths_are_balanced_kind_by_kind_unless_switched_off(grow, tiny_studen
     assert summary["prompts without a pair"] == {"dropped by thresholds or balancing": 1}
     _build(trees, tiny_student, tmp_path, balance_lengths=False)
     assert {pair.prompt_id for pair in read_jsonl(tmp_path / "pairs.jsonl", Pair)} == {"even", "long"}
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.sampled_from([0.25, 0.5, 0.6]))
+def test_directions_get_their_shares(harmful, benign, share):
+    pairs = [_stub(f"h{n}", "harmful") for n in range(harmful)] + [_stub(f"b{n}", "benign") for n in range(benign)]
+    kept = share_directions(pairs, share)
+    assert kept == [pair for pair in pairs if pair in kept]
+    counts = {name: sum(pair.direction == name for pair in kept) for name in ("harmful", "benign")}
+    assert abs(counts["benign"] - share * len(kept)) <= 1
+    if harmful and benign:  # one direction is kept whole, but for rounding
+        assert counts["harmful"] == harmful or counts["benign"] == benign or not kept
+    assert share_directions(pairs[::-1], share) == kept[::-1]
+
+
+def _stub(name, direction):
+    return Pair.model_construct(id=name, direction=direction)
+
+
+def test_shares_of_directions_are_kept_to_and_counted(grow, tiny_student, tmp_path):
+    trees = [grow("harmful", (SAFE, True), (UNSAFE, False), name=f"h{number}") for number in range(3)]
+    trees.append(grow("benign", (UNSAFE, True), (SAFE, False), name="b"))
+    summary = _build(trees, tiny_student, tmp_path, balance_lengths=False, benign_share=0.5)
+    assert summary["outcome"]["directions"] == {"harmful": 1, "benign": 1}
+    assert summary["outcome"]["dropped to share directions"] == 2
 
 
 def test_no_pair_is_an_error_that_says_why(grow, tiny_student, tmp_path):

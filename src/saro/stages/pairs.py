@@ -44,9 +44,14 @@ def build_pairs(config: PairsConfig, trees: Path, model: str, out: Path) -> dict
     kept: list[Pair] = []
     summary: dict[str, object] = {}
     for kind, candidates in kinds:
-        chosen = balance(candidates, config.length_tolerance) if config.balance_lengths else candidates
+        shared = share_directions(candidates, config.benign_share) if config.benign_share else candidates
+        chosen = balance(shared, config.length_tolerance) if config.balance_lengths else shared
         kept += chosen
-        summary[kind] = _count(chosen, len(candidates) - len(chosen))
+        summary[kind] = {
+            **_count(chosen),
+            "dropped to share directions": len(candidates) - len(shared),
+            "dropped to balance lengths": len(shared) - len(chosen),
+        }
     summary["prompts without a pair"] = _reasons(forest, {pair.prompt_id for pair in kept})
     if not kept:
         raise InputError(
@@ -103,6 +108,22 @@ def divergence_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer") -> l
             used |= ends
             kept.append(pair)
     return kept
+
+
+def share_directions(pairs: Sequence[Pair], benign_share: float) -> list[Pair]:
+    """Drop pairs of the direction that is too many, until those from benign prompts have their share.
+
+    Which ones go depends on a hash of their ids alone. Where one direction has no pair at all, nothing is kept that
+    could give it its share: the result is empty.
+    """
+    odds = benign_share / (1 - benign_share)
+    count = Counter(pair.direction for pair in pairs)
+    most = {"benign": round(count["harmful"] * odds), "harmful": round(count["benign"] / odds)}
+    kept: set[str] = set()
+    for direction, limit in most.items():
+        ids = [pair.id for pair in pairs if pair.direction == direction]
+        kept |= set(sorted(ids, key=sha256_json)[:limit])
+    return [pair for pair in pairs if pair.id in kept]
 
 
 def balance(pairs: Sequence[Pair], tolerance: float) -> list[Pair]:
@@ -180,14 +201,13 @@ def _ids(nodes: Sequence[Node]) -> tuple[int, ...]:
     return tuple(token for node in nodes for token in node.token_ids)
 
 
-def _count(pairs: Sequence[Pair], dropped: int) -> dict[str, object]:
+def _count(pairs: Sequence[Pair]) -> dict[str, object]:
     differences = [len(pair.chosen_ids) - len(pair.rejected_ids) for pair in pairs]
     lengths = [(len(pair.chosen_ids) + len(pair.rejected_ids)) / 2 for pair in pairs]
     return {
         "pairs": len(pairs),
         "prompts": len({pair.prompt_id for pair in pairs}),
         "directions": dict(Counter(pair.direction for pair in pairs)),
-        "dropped to balance lengths": dropped,
         "mean tokens chosen − rejected": round(sum(differences) / len(pairs), 1) if pairs else None,
         "mean tokens of a side": round(sum(lengths) / len(pairs), 1) if pairs else None,
     }
