@@ -1,9 +1,10 @@
-"""The process's memory: how much a stage took at most, and what glibc does with what is freed."""
+"""The process's memory: how much it held at most, and what glibc does with what is freed."""
 
 import ctypes
-from collections.abc import Callable, Iterator
+import resource
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
 
@@ -12,9 +13,9 @@ _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHO
 def freed_memory_kept() -> Iterator[None]:
     """While it lasts, let glibc keep freed memory instead of giving it back to the kernel; give it back at the end.
 
-    Training frees and allocates the same large buffers each step, and refaulting their pages takes time
-    (benchmarks/allocator.py). Sampling, whose buffers grow, would only pile them up. Elsewhere than on Linux with
-    glibc this does nothing.
+    Training frees and allocates much the same buffers each step, and refaulting their pages takes time
+    (benchmarks/allocator.py). Their sizes differ a little, so that what is kept grows: call :func:`give_back` now and
+    then. Elsewhere than on Linux with glibc this does nothing.
     """
     libc = _libc()
     if libc is None:
@@ -30,29 +31,14 @@ def freed_memory_kept() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
-@contextmanager
-def peak_memory() -> Iterator[Callable[[], float | None]]:
-    """Measure the most memory that the process held at once while it lasts.
-
-    Yields:
-        A function that says so far how much, in GB (10⁹ bytes) of resident memory; None elsewhere than on Linux.
-    """
-    _give_back()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, proc(5)
-    except OSError:
-        yield lambda: None
-        return
-    yield _peak
-    _give_back()
+def peak_memory() -> float:
+    """The most memory that this process has held at once so far, in GB (10⁹ bytes) of resident memory."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2) counts bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def _peak() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
-
-
-def _give_back() -> None:
+def give_back() -> None:
+    """Give freed memory back to the kernel, where the C library can."""
     libc = _libc()
     if libc is not None:
         libc.malloc_trim(0)

@@ -21,7 +21,7 @@ from saro.engines.recorded import RecordedTeacher
 from saro.errors import InputError
 from saro.files import atomic_write, read_json, sha256_file, sha256_json, write_json
 from saro.journal import Journal
-from saro.memory import peak_memory
+from saro.memory import give_back, peak_memory
 from saro.models import choose_compute, fingerprint, resolve
 from saro.policies import load_policies
 from saro.progress import Reporter
@@ -211,9 +211,8 @@ class _Stages:
             self._reporter.say(f"{name}:")
         self._check_disk()
         write_json(record, {"fingerprint": print_id, "parts": parts, "done": False})
-        with peak_memory() as peak:
-            timing = work(folder)
-            timing["peak_memory_gb"] = peak()
+        timing = {**work(folder), "peak_memory_gb": peak_memory()}
+        give_back()
         model = folder / "model"
         output = fingerprint(str(model)) if model.is_dir() else None
         write_json(record, {"fingerprint": print_id, "parts": parts, "done": True, "output": output, "timing": timing})
