@@ -21,8 +21,8 @@ LAYERS = [  # from top to bottom
     {"stages"},
     {"training", "engines", "judges", "sources"},
     {"rendering", "trees", "journal", "policies"},
-    {"models", "memory"},
-    {"chains", "statistics", "progress", "config", "files"},
+    {"models"},
+    {"chains", "statistics", "progress", "config", "files", "memory"},
     {"records", "errors"},
     {""},  # saro itself: the version
 ]

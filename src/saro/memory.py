@@ -1,6 +1,7 @@
 """The process's memory: how much it held at most, and what glibc does with what is freed."""
 
 import ctypes
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,7 @@ def freed_memory_kept() -> Iterator[None]:
     """While it lasts, let glibc keep freed memory instead of giving it back to the kernel; give it back at the end.
 
     Training frees and allocates much the same buffers each step, and refaulting their pages takes time
-    (benchmarks/allocator.py). Their sizes differ a little, so that what is kept grows: call :func:`give_back` now and
-    then. Elsewhere than on Linux with glibc this does nothing.
+    (benchmarks/allocator.py). Elsewhere than on Linux with glibc this does nothing.
     """
     libc = _libc()
     if libc is None:
@@ -35,6 +35,14 @@ def peak_memory() -> float:
     """The most memory that this process has held at once so far, in GB (10⁹ bytes) of resident memory."""
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2) counts bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def bound_kernel_cache() -> None:
+    """Let oneDNN keep few kernels: one for every length of a batch adds up to gigabytes in a training.
+
+    To be called before PyTorch first computes; a capacity that the user has set stays.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 
 def give_back() -> None:

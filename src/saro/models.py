@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from saro.errors import InputError
 from saro.files import replace_folder, sha256_file, sha256_json
+from saro.memory import bound_kernel_cache
 
 if TYPE_CHECKING:
     import torch
@@ -285,6 +286,7 @@ def choose_compute(device: Device, dtype: Dtype) -> Compute:
     """
     import torch
 
+    bound_kernel_cache()
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device", "cuda was asked for, and PyTorch sees no GPU", "use --set device=auto")
     if device == "mps" and not torch.backends.mps.is_available():

@@ -19,7 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from saro.config import TrainingConfig
 from saro.files import replace_folder, write_json
-from saro.memory import freed_memory_kept, give_back
+from saro.memory import freed_memory_kept
 from saro.models import quiet_transformers
 from saro.progress import Reporter, Task
 
@@ -116,7 +116,6 @@ def train(trainer: Trainer, name: str, tokens: int, reporter: Reporter) -> dict[
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(progress)
         trainer.add_callback(_MarkComplete())
-        trainer.add_callback(_GiveBack())
         started = time.monotonic()
         with freed_memory_kept():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -170,16 +169,6 @@ class _MarkComplete(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         write_json(checkpoint / _COMPLETE, {"step": state.global_step})
-
-
-class _GiveBack(TrainerCallback):  # type: ignore[misc]
-    """Bounds what :func:`freed_memory_kept` keeps; refaulting once in so many steps costs little."""
-
-    _STEPS = 5
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step % self._STEPS == 0:
-            give_back()
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc]

@@ -1,0 +1,107 @@
+"""Decontamination: which prompts stand in a benchmark, word for word, in part, or reworded."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from saro.sources.near_duplicates import normalise
+
+Method = Literal["exact", "n-gram", "tf-idf"]
+N_GRAM = 8  # words in a row; GPT-3's authors took 8 to 13 (Brown et al., arXiv:2005.14165, appendix C)
+
+
+class Match(NamedTuple):
+    """A prompt found in a benchmark.
+
+    Attributes:
+        prompt: its place among the prompts.
+        benchmark: where it was found.
+        place: the place of the benchmark's prompt.
+        method: the first of exact, n-gram and tf-idf that found it.
+        score: 1 for exact; for n-gram the share of the benchmark prompt's n-grams; for tf-idf the cosine.
+    """
+
+    prompt: int
+    benchmark: str
+    place: int
+    method: Method
+    score: float
+
+
+def contaminated(
+    prompts: Sequence[str], benchmarks: Mapping[str, Sequence[str]], cosine: float = 0.6, overlap: float = 0.5
+) -> list[Match]:
+    """Find the prompts that stand in a benchmark: each at most once, by its best match of the strictest method.
+
+    Args:
+        prompts: the texts to look for.
+        benchmarks: texts by the benchmark's name.
+        cosine: TF-IDF cosine (words and pairs of words) at which a prompt counts as reworded.
+        overlap: share of a benchmark prompt's word 8-grams at which a prompt counts as holding it.
+
+    Returns:
+        The matches, in the order of ``prompts``.
+    """
+    known = [(name, place, text) for name, texts in benchmarks.items() for place, text in enumerate(texts)]
+    if not known:
+        return []
+    exact = _exact(prompts, [text for _, _, text in known])
+    partial = _n_grams(prompts, [text for _, _, text in known], overlap)
+    near = _tf_idf(prompts, [text for _, _, text in known], cosine)
+    matches = []
+    for prompt in range(len(prompts)):
+        for method, found in (("exact", exact), ("n-gram", partial), ("tf-idf", near)):
+            if prompt in found:
+                row, score = found[prompt]
+                matches.append(Match(prompt, known[row][0], known[row][1], method, score))  # type: ignore[arg-type]
+                break
+    return matches
+
+
+def _exact(prompts: Sequence[str], known: Sequence[str]) -> dict[int, tuple[int, float]]:
+    places = {normalise(text): row for row, text in reversed(list(enumerate(known)))}
+    words = [normalise(prompt) for prompt in prompts]
+    return {prompt: (places[text], 1.0) for prompt, text in enumerate(words) if text in places}
+
+
+def _n_grams(prompts: Sequence[str], known: Sequence[str], least: float) -> dict[int, tuple[int, float]]:
+    grams = [_grams(text) for text in known]
+    holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for row, found in enumerate(grams):
+        for gram in found:
+            holders[gram].append(row)
+    best: dict[int, tuple[int, float]] = {}
+    for prompt, text in enumerate(prompts):
+        shared: dict[int, int] = defaultdict(int)
+        for gram in _grams(text):
+            for row in holders.get(gram, ()):
+                shared[row] += 1
+        scores = [(count / len(grams[row]), -row) for row, count in shared.items()]
+        if scores and max(scores)[0] >= least:
+            best[prompt] = (-max(scores)[1], max(scores)[0])
+    return best
+
+
+def _grams(text: str) -> set[tuple[str, ...]]:
+    words = normalise(text).split()
+    return {tuple(words[start : start + N_GRAM]) for start in range(len(words) - N_GRAM + 1)}
+
+
+def _tf_idf(prompts: Sequence[str], known: Sequence[str], least: float) -> dict[int, tuple[int, float]]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(preprocessor=normalise, token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True)
+    try:
+        theirs = vectorizer.fit_transform(known)
+    except ValueError:  # scikit-learn's word for "no word anywhere"
+        return {}
+    best: dict[int, tuple[int, float]] = {}
+    ours = vectorizer.transform(prompts)
+    for start in range(0, len(prompts), 1024):  # in stretches, to bound the memory
+        cosines = (ours[start : start + 1024] @ theirs.T).tocsr()
+        for row in range(cosines.shape[0]):
+            line = cosines.getrow(row)
+            if line.nnz and line.data.max() >= least:
+                at = int(line.data.argmax())
+                best[start + row] = (int(line.indices[at]), float(line.data[at]))
+    return best
