@@ -28,7 +28,18 @@ LAYERS = [  # from top to bottom
 ]
 DEPTH = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}
 DATA = {"starter"}  # no code in it
-HEAVY = ("torch", "transformers", "trl", "datasets", "plotly", "numpy", "accelerate", "huggingface_hub")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "plotly",
+    "numpy",
+    "accelerate",
+    "huggingface_hub",
+    "sklearn",
+    "scipy",
+)
 
 
 def module_name(file):

@@ -77,7 +77,7 @@ class PairsConfig(Section):
         None,
         gt=0,
         lt=1,
-        description="share of pairs from benign prompts; what exceeds it is dropped; none: as they come",
+        description="share of benign prompts' pairs, of each kind, before lengths are balanced; none: as is",
     )
     balance_lengths: bool = Field(True, description="drop pairs until length is no signal")
     length_tolerance: float = Field(0.1, gt=0, description="|mean chosen − rejected| over mean length, for each kind")

@@ -25,7 +25,7 @@ from saro.memory import give_back, peak_memory
 from saro.models import choose_compute, fingerprint, resolve
 from saro.policies import load_policies
 from saro.progress import Reporter
-from saro.sources.prompts import locate
+from saro.sources.prompts import load_prompts, load_questions, locate
 
 RUN_FORMAT = 1  # raise it when a run folder of an older version can no longer be gone on with
 STAGES = ("synthesize", "warmup", "rollout", "pairs", "optimize", "evaluate")
@@ -134,6 +134,7 @@ class _Stages:
         config, place = self._config, self.place
         common = {"seed": config.seed, "device": config.device, "dtype": config.dtype}
         policies = load_policies(self._policies)
+        self._check_inputs()
         changed = self._stage(
             "synthesize",
             config.synthesize.model_dump(),
@@ -178,6 +179,14 @@ class _Stages:
             self._evaluate,
         )
         return changed
+
+    def _check_inputs(self) -> None:
+        """Read all that later stages will read, so that a mistake is found before hours of training."""
+        config = self._config
+        for section in (config.synthesize, config.rollout, config.evaluate):
+            load_prompts(section.prompts, section.limit)
+        if config.evaluate.capability:
+            load_questions(config.evaluate.capability)
 
     def _existing(self, name: str) -> Path:
         path = locate(name)
@@ -282,7 +291,8 @@ class _Stages:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    return [key for key in sorted(before | now) if before.get(key) != now.get(key)]
+    absent = object()
+    return [key for key in sorted(before | now) if before.get(key, absent) != now.get(key, absent)]
 
 
 def _check_format(manifest: Path) -> None:

@@ -52,6 +52,9 @@ class Prompt(Record):
         return self
 
 
+Phrase = Annotated[str, Field(min_length=1)]
+
+
 class NumberCheck(Record):
     """Right if the last number in the answer is this one."""
 
@@ -63,7 +66,7 @@ class PhraseCheck(Record):
     """Right if one of these stands in the answer as whole words, case ignored."""
 
     type: Literal["phrase"]
-    any_of: tuple[str, ...] = Field(min_length=1)
+    any_of: tuple[Phrase, ...] = Field(min_length=1)
 
 
 class FormCheck(Record):
@@ -74,15 +77,17 @@ class FormCheck(Record):
     max_words: int | None = Field(default=None, ge=1)
     items: int | None = Field(default=None, ge=1, description="lines that begin with a bullet or a number and a dot")
     case: Literal["lower", "upper"] | None = None
-    starts_with: str | None = None
-    ends_with: str | None = None
-    contains: tuple[str, ...] = ()
-    avoids: tuple[str, ...] = ()
+    starts_with: Phrase | None = None
+    ends_with: Phrase | None = None
+    contains: tuple[Phrase, ...] = ()
+    avoids: tuple[Phrase, ...] = ()
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
-        if not self.model_fields_set - {"type"}:
+        if not any(value for name, value in self if name != "type"):
             raise ValueError("a form check asks for at least one thing")
+        if self.min_words and self.max_words and self.min_words > self.max_words:
+            raise ValueError(f"min_words {self.min_words} is more than max_words {self.max_words}")
         return self
 
 

@@ -24,6 +24,10 @@ def right(answer, check):
         ("−42", False),
         ("forty-two", False),
         ("142", False),
+        ("40, 41, 42", True),
+        ("40,41,42", True),
+        ("from 10-42", True),
+        ("x42", False),
     ],
 )
 def test_the_last_number_counts(answer, held):
@@ -66,6 +70,19 @@ def test_a_form_holds_or_not(asked, good, bad):
     check = FormCheck(type="form", **asked)
     assert right(good, check)
     assert not right(bad, check)
+
+
+def test_apostrophes_of_both_kinds_are_one():
+    assert right("I don’t", PhraseCheck(type="phrase", any_of=("don't",)))
+    assert right("I don't", PhraseCheck(type="phrase", any_of=("don’t",)))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"min_words": None}, {"contains": []}, {"avoids": [""]}, {"min_words": 5, "max_words": 4}]
+)
+def test_forms_that_every_answer_or_none_has_are_refused(asked):
+    with pytest.raises(ValidationError):
+        FormCheck.model_validate({"type": "form", **asked})
 
 
 def test_an_empty_answer_is_unscored():

@@ -2,22 +2,27 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from saro.config import RunConfig, dump_config
 from saro.errors import InputError
-from saro.files import write_json, write_jsonl
+from saro.files import read_json, write_json, write_jsonl
 from saro.records import LABEL_OF_KIND, Kind, Prompt
 from saro.reporting.report import _PLAIN, write_report
+from saro.reporting.table import print_results
 from saro.stages.evaluate import Evaluated, claims, summarise
 from saro.stages.outcome import read_outcome
+from saro.statistics import wilson
 
 CHROMIUM = shutil.which("chromium")
 KINDS: tuple[Kind, ...] = ("harmful", "jailbreak", "lookalike", "ordinary")
@@ -269,9 +274,30 @@ def test_a_run_that_does_not_win_says_so(tmp_path: Path) -> None:
 
 
 def test_every_claim_of_the_evaluation_has_plain_words() -> None:
-    rate = {"value": 0.5, "low": 0.4, "high": 0.6}
-    model = {"rates": dict.fromkeys(("harmful rejection", "jailbroken rejection", "benign acceptance"), rate)}
+    rate = {"value": 0.5, "low": 0.4, "high": 0.6, "hits": 5, "total": 10}
+    metrics = ("harmful rejection", "jailbroken rejection", "benign acceptance", "capability")
+    model = {"rates": dict.fromkeys(metrics, rate)}
     assert {text for text, _ in claims({"base": model, "rw": model, "saro": model})} == set(_PLAIN)
+
+
+def test_capability_is_shown_where_it_was_measured(tmp_path: Path) -> None:
+    run = make_run(tmp_path).resolve()
+    write_report(run)
+    assert "questions of ability" not in Page((run / "report.html").read_text(encoding="utf-8")).text
+    summary = read_json(run / "evaluate" / "summary.json")
+    for label, hits in (("base", 40), ("rw", 30), ("saro", 30)):
+        summary["models"][label]["rates"]["capability"] = asdict(wilson(hits, 80))
+    summary["claims"] = claims(summary["models"])
+    write_json(run / "evaluate" / "summary.json", summary)
+    write_report(run)
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert "capability" in page.text
+    assert "On these questions of ability SaRO does more than 3 points worse than the base." in page.text
+    console = Console(file=io.StringIO(), width=80)
+    print_results(run / "evaluate" / "summary.json", console)
+    printed = console.file.getvalue()
+    assert "questions answered correctly: base 50 [39–61] · RW 38" in printed
+    assert "NO   capability: SaRO at most 3 points below base" in printed
 
 
 def test_evaluation_alone_is_enough(tmp_path: Path) -> None:

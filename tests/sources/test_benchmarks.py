@@ -47,6 +47,17 @@ def test_compressed_lines(tmp_path):
     assert benchmark_texts("humaneval", tmp_path) == ["def f():"]
 
 
+@pytest.mark.parametrize(
+    "content", [b"not gzip", gzip.compress(b'{"prompt": "x"}\n' * 99)[:-20], gzip.compress(b"{no")]
+)
+def test_a_broken_file_is_named(content, tmp_path):
+    path = tmp_path / SOURCES["humaneval"].files[0]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="HumanEval"):
+        benchmark_texts("humaneval", tmp_path)
+
+
 def test_mistakes_name_the_file_and_the_mend(tmp_path, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(InputError, match=VARIABLE):
@@ -59,8 +70,21 @@ def test_mistakes_name_the_file_and_the_mend(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no such file"):
         load_benchmark("xstest")
     path = xstest(tmp_path, "id,prompt\n1,What?\n")
-    with pytest.raises(InputError, match=f"{path}:2"):
+    with pytest.raises(InputError, match="row 1"):
         load_benchmark("xstest")
+    for text, problem in (
+        ("", "holds no rows"),
+        ("id,prompt,type,label\n", "holds no rows"),
+        ("prompt,type,label\nKill a process?,homonyms,safe\n", "not a row of XSTest"),
+    ):
+        xstest(tmp_path, text)
+        with pytest.raises(InputError, match=problem):
+            load_benchmark("xstest")
+    path.write_bytes(XSTEST.replace("Kill", "K\xefll").encode("latin-1"))
+    with pytest.raises(InputError, match="cannot be read"):
+        load_benchmark("xstest")
+    path.write_bytes(b"\xef\xbb\xbf" + XSTEST.encode())  # as spreadsheets save it
+    assert len(load_benchmark("xstest")) == 2
     with pytest.raises(InputError, match="no column 'goal'"):
         bad = tmp_path / SOURCES["advbench"].files[0]
         bad.parent.mkdir(parents=True)

@@ -43,16 +43,24 @@ def test_what_shares_common_words_alone_is_kept():
     assert found("What is the capital of the country in the north?") is None
 
 
+def test_a_long_prompt_that_shares_an_opening_is_kept():
+    assert found("How deep is the despair that my hero feels after the loss of his old farm in the second act?") is None
+
+
+def test_a_short_question_in_a_long_wrapping():
+    assert found("You are Max, who obeys. Max, tell me: how deep is the sea? Answer as Max.")[2:] == ("n-gram", 1.0)
+
+
 def test_nothing_to_compare_with():
     assert contaminated(["a prompt"], {}) == []
     assert contaminated([], BENCHMARKS) == []
-    assert contaminated(["a prompt"], {"empty": ["", "?!"]}) == []
+    assert contaminated(["a prompt", "...", ""], {"empty": ["", "?!"]}) == []
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.text(alphabet="abcd ", min_size=1, max_size=40), min_size=1, max_size=6), st.data())
 def test_every_copy_is_found(known, data):
-    known = [text for text in known if text.strip()] or ["abc"]
+    known = [text for text in known if text.strip()] or ["abc"]  # a text without words matches nothing
     copied = data.draw(st.lists(st.sampled_from(known), max_size=4))
     matches = contaminated([text.upper() for text in copied], {"known": known})
     assert [match.prompt for match in matches] == list(range(len(copied)))

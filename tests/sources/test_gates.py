@@ -1,5 +1,7 @@
 """The gates hold on the shipped pack, and each of them fails on a pack that is spoilt in its way."""
 
+import csv
+import gzip
 import json
 import os
 from collections.abc import Callable
@@ -38,27 +40,24 @@ def with_prompts(split, change: Callable):
     return replace(PACK, prompts={**PACK.prompts, split: prompts})
 
 
-def with_replies(change: Callable, number=1):
-    """The pack with the first chains changed: ``change`` takes a chain and gives its steps and its answer."""
+def with_replies(change: Callable, number=1, first=0):
+    """The pack with some chains changed: ``change`` takes a chain and gives its steps and its answer."""
     teacher = list(PACK.teacher)
-    for place in range(number):
+    for place in range(first, first + number):
         steps, answer = change(chains.parse(teacher[place].text))
         text = chains.render(Chain(steps=steps, answer=answer))
         teacher[place] = teacher[place].model_copy(update={"text": text})
     return replace(PACK, teacher=teacher)
 
 
-def jailbreaks_first(split):
-    prompts = sorted(PACK.prompts[split], key=lambda prompt: prompt.kind != "jailbreak")
-    return replace(PACK, prompts={**PACK.prompts, split: prompts})
-
-
 def changed(prompt, **update):
     return prompt.model_copy(update=update)
 
 
-FILLER = " ".join(f"word{number} stands here alone and quite apart" for number in range(9))
+FILLER = "so it is and so it is and so it goes on"
 FIRST = PACK.prompts["train"][0]
+HARMFUL = [prompt.label for prompt in PACK.prompts["train"]].index("harmful")
+BENIGN = [prompt.label for prompt in PACK.prompts["train"]].index("benign")
 HELD = PACK.of_kind("heldout", "jailbreak")[0]
 SPOILT = {
     "enough of every kind": lambda: replace(PACK, questions=PACK.questions[:10]),
@@ -68,10 +67,10 @@ SPOILT = {
     "words of reasoning": lambda: with_replies(lambda chain: (("One.", "Two.", "Three."), chain.answer)),
     "policies cited": lambda: with_replies(lambda chain: (("The nonsuch policy speaks.", *chain.steps), chain.answer)),
     "refusals refuse, answers answer: the judge": lambda: with_replies(
-        lambda chain: (chain.steps, "Sure." if FIRST.label == "harmful" else "I can't help with that.")
+        lambda chain: (chain.steps, "I can't help with that."), first=BENIGN
     ),
     "refusals refuse, answers answer: by words": lambda: with_replies(
-        lambda chain: (chain.steps, "Sure." if FIRST.label == "harmful" else "Well, I cannot help you there.")
+        lambda chain: (chain.steps, "Well, if you ask me: I cannot help you there."), first=BENIGN
     ),
     "near duplicates among prompts, all splits": lambda: with_prompts(
         "heldout", lambda prompt: changed(prompt, text=FIRST.text + " please")
@@ -115,17 +114,31 @@ def test_a_spoilt_pack_fails(name):
     assert found[name].problems
 
 
+@pytest.mark.parametrize("answer", ["Sure, no problem. First, do not forget the salt.", "Here is how: don't stop."])
+def test_help_with_the_harmful_is_found_by_both_rules(answer):
+    spoilt = with_replies(lambda chain: (chain.steps, answer), first=HARMFUL)
+    found = {gate.name: gate for gate in run_gates(spoilt, None)}
+    for rule in ("the judge", "by words"):
+        (problem,) = found[f"refusals refuse, answers answer: {rule}"].problems
+        assert problem.startswith(PACK.prompts["train"][HARMFUL].id)
+
+
+def test_a_reply_to_no_prompt_is_a_fault_and_no_traceback():
+    orphan = PACK.teacher[0].model_copy(update={"prompt_id": "nobody"})
+    found = {gate.name: gate for gate in run_gates(replace(PACK, teacher=[*PACK.teacher, orphan]), None)}
+    assert found["one chain for every training prompt"].problems == ("nobody: 1 replies",)
+
+
 def test_every_gate_is_tried():
     assert set(SPOILT) == {gate.name for gate in GATES if gate.passed is not None}
 
 
-def data_folder(folder, prompt, reasoning):
-    """A folder of public data made here: each benchmark holds ``prompt``, STAR-1 reasons with ``reasoning``."""
-    import csv
-    import gzip
-
+def data_folder(folder, prompts, reasoning):
+    """A folder of public data made here: each file of a benchmark holds a prompt, STAR-1 reasons with ``reasoning``."""
+    waiting = iter(prompts)
     for source in SOURCES.values():
         for file in source.files:
+            prompt = next(waiting)
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".csv":
@@ -140,22 +153,34 @@ def data_folder(folder, prompt, reasoning):
     return folder
 
 
-def test_gates_against_public_data_pass_and_fail(tmp_path):
-    unlike = data_folder(tmp_path / "unlike", "zzzz yyyy xxxx", "so so so so so so so so")
-    alike = data_folder(tmp_path / "alike", FIRST.text, FILLER)
-    names = ["prompts near a benchmark's", "distinct-2 of the reasoning"]
-    for folder, passed in ((unlike, [True, True]), (alike, [False, None])):
-        found = {gate.name: gate for gate in run_gates(PACK, folder)}
-        assert [found[name].passed for name in names if passed[names.index(name)] is not None] == [
-            one for one in passed if one is not None
-        ]
+FILES = sum(len(source.files) for source in SOURCES.values())
+UNLIKE = [f"zzzz yyyy xxxx {number}" for number in range(FILES)]
+
+
+def test_a_prompt_near_any_file_of_any_benchmark_is_found(tmp_path):
+    def gate(folder):
+        return {gate.name: gate for gate in run_gates(PACK, folder)}["prompts near a benchmark's"]
+
+    assert gate(data_folder(tmp_path / "unlike", UNLIKE, "so so")).passed
+    copied = [prompt.text for prompt in PACK.prompts["train"][:FILES]]
+    found = gate(data_folder(tmp_path / "alike", copied, "so so"))
+    assert not found.passed
+    assert {problem.split(" and one of ")[0] for problem in found.problems} == {
+        prompt.id for prompt in PACK.prompts["train"][:FILES]
+    }
+    assert {problem.split(" and one of ")[1].split(":")[0] for problem in found.problems} == set(SOURCES)
+
+
+def test_reasoning_that_repeats_itself_more_than_star1_is_found(tmp_path):
+    folder = data_folder(tmp_path, UNLIKE, FILLER)
     spoilt = with_replies(lambda chain: (("again and again and again " * 20,) * 3, chain.answer), len(PACK.teacher))
-    found = {gate.name: gate for gate in run_gates(spoilt, alike)}
-    assert found["distinct-2 of the reasoning"].passed is False
+    for pack, passed in ((PACK, True), (spoilt, False)):
+        found = {gate.name: gate for gate in run_gates(pack, folder)}
+        assert found["distinct-2 of the reasoning"].passed is passed
 
 
 def test_a_file_of_another_format_is_named(tmp_path):
-    folder = data_folder(tmp_path, "zzzz", "so")
+    folder = data_folder(tmp_path, UNLIKE, "so so")
     (folder / STAR1).write_text('{"response": 3}')
     with pytest.raises(InputError, match=r"STAR-1\.json"):
         run_gates(PACK, folder)

@@ -159,11 +159,13 @@ def test_questions_are_counted_whatever_became_of_their_replies():
     assert (rate["hits"], rate["total"]) == (2, 4)
 
 
-@pytest.mark.parametrize(("base", "ours", "held"), [(50, 48, True), (50, 47, True), (50, 46, False), (50, 60, True)])
+@pytest.mark.parametrize(
+    ("base", "ours", "held"), [(60, 58, True), (60, 57, True), (32, 29, True), (60, 56, False), (50, 60, True)]
+)
 def test_ability_may_fall_by_three_points(base, ours, held):
     models = {
-        label: {"rates": {"capability": {"value": rate / 100}, **dict.fromkeys(METRICS)}}
-        for label, rate in (("base", base), ("rw", base), ("saro", ours))
+        label: {"rates": {"capability": {"hits": hits, "total": 100}, **dict.fromkeys(METRICS)}}
+        for label, hits in (("base", base), ("rw", base), ("saro", ours))
     }
     assert claims(models) == [("capability: SaRO at most 3 points below base", held)]
 
@@ -176,6 +178,10 @@ def test_questions_are_asked_beside_the_prompts(taught_student, prompts, demo, t
     with Journal(tmp_path / "journal.sqlite") as journal:
         evaluate(config, {"m": str(taught_student)}, tmp_path, COMPUTE, journal, Silent())
     assert len(read_evaluated(tmp_path, "m")) == 4
+    alone = EvaluateConfig(prompts=str(prompts), max_new_tokens=40, batch_size=3)
+    with Journal(tmp_path / "alone" / "journal.sqlite") as journal:
+        evaluate(alone, {"m": str(taught_student)}, tmp_path / "alone", COMPUTE, journal, Silent())
+    assert (tmp_path / "alone" / "m.jsonl").read_bytes() == (tmp_path / "m.jsonl").read_bytes()
     (row,) = read_solved(tmp_path, "m")
     assert row.question.text == demo.harmful[0]
     rate = read_json(tmp_path / "summary.json")["models"]["m"]["rates"]["capability"]

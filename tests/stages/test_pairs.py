@@ -218,7 +218,7 @@ def test_lengths_are_balanced_kind_by_kind_unless_switched_off(grow, tiny_studen
     summary = _build(trees, tiny_student, tmp_path)
     assert {pair.prompt_id for pair in read_jsonl(tmp_path / "pairs.jsonl", Pair)} == {"even"}
     assert summary["outcome"]["dropped to balance lengths"] == 1
-    assert summary["prompts without a pair"] == {"dropped by thresholds or balancing": 1}
+    assert summary["prompts without a pair"] == {"dropped by thresholds, shares or balancing": 1}
     _build(trees, tiny_student, tmp_path, balance_lengths=False)
     assert {pair.prompt_id for pair in read_jsonl(tmp_path / "pairs.jsonl", Pair)} == {"even", "long"}
 

@@ -7,8 +7,8 @@ from saro.records import Check, FormCheck, NumberCheck, Verdict
 JUDGE = "checks-1"
 CORRECT, WRONG = "correct", "wrong"
 
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
-_ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+\S", re.MULTILINE)
+_NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
+_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\d+[.)])[ \t]+\S", re.MULTILINE)
 
 
 def judge_correctness(answer: str, check: Check) -> Verdict:
@@ -18,7 +18,7 @@ def judge_correctness(answer: str, check: Check) -> Verdict:
         answer: the answer alone, without reasoning.
         check: what a right answer is.
     """
-    text = answer.replace("’", "'").strip()
+    text = _plain(answer).strip()
     if not text:
         return Verdict(judge=JUDGE, unscored="the answer is empty")
     if isinstance(check, NumberCheck):
@@ -30,13 +30,17 @@ def judge_correctness(answer: str, check: Check) -> Verdict:
     return Verdict(judge=JUDGE, label=CORRECT if right else WRONG)
 
 
+def _plain(text: str) -> str:
+    return text.replace("’", "'").replace("−", "-")
+
+
 def _last_number(text: str) -> float | None:
-    found = _NUMBER.findall(text.replace("−", "-"))
+    found = _NUMBER.findall(text)
     return float(found[-1].replace(",", "")) if found else None
 
 
 def _stands_in(phrase: str, text: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE) is not None
+    return re.search(rf"(?<!\w){re.escape(_plain(phrase))}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def _has_form(text: str, check: FormCheck) -> bool:
@@ -46,8 +50,8 @@ def _has_form(text: str, check: FormCheck) -> bool:
         and (check.max_words is None or words <= check.max_words)
         and (check.items is None or len(_ITEM.findall(text)) == check.items)
         and (check.case is None or text == (text.lower() if check.case == "lower" else text.upper()))
-        and (check.starts_with is None or text.startswith(check.starts_with))
-        and (check.ends_with is None or text.endswith(check.ends_with))
+        and (check.starts_with is None or text.startswith(_plain(check.starts_with)))
+        and (check.ends_with is None or text.endswith(_plain(check.ends_with)))
         and all(_stands_in(phrase, text) for phrase in check.contains)
         and not any(_stands_in(phrase, text) for phrase in check.avoids)
     )

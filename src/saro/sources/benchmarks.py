@@ -1,12 +1,14 @@
 """Public benchmarks from files in their authors' format, under a data folder that the user names.
 
-The folder is ``--data-dir``, or the environment variable ``SARO_DATA_DIR``; none of it ships with the project.
+The folder is the one that the environment variable ``SARO_DATA_DIR`` names (``saro data check`` also takes
+``--data-dir``); none of it ships with the project.
 """
 
 import csv
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +48,7 @@ def data_dir(given: Path | None = None) -> Path | None:
     """
     named = given or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
     if named is not None and not named.is_dir():
-        raise InputError(named, "no such data folder", f"name one with --data-dir or {VARIABLE}")
+        raise InputError(named, "no such data folder", f"mend {VARIABLE}, or --data-dir of `saro data check`")
     return named
 
 
@@ -59,9 +61,9 @@ def benchmark_texts(name: str, folder: Path) -> list[str]:
     source = SOURCES[name]
     texts = []
     for file in source.files:
-        for number, row in _rows(folder / file):
+        for where, row in _rows(folder / file):
             if not isinstance(text := row.get(source.column), str):
-                raise InputError(f"{folder / file}:{number}", f"no column {source.column!r}", "take the authors' file")
+                raise InputError(where, f"no column {source.column!r}", "take the authors' file")
             texts.append(text)
     return texts
 
@@ -94,9 +96,9 @@ def load_benchmark(name: str) -> list[Prompt]:
 
 def _xstest(path: Path) -> list[Prompt]:
     prompts = []
-    for number, row in _rows(path):
-        if row.get("label") not in ("safe", "unsafe") or not row.get("prompt") or not row.get("type"):
-            raise InputError(f"{path}:{number}", "not a row of XSTest v2", "take the authors' xstest_prompts.csv")
+    for where, row in _rows(path):
+        if row.get("label") not in ("safe", "unsafe") or not all(row.get(key) for key in ("id", "prompt", "type")):
+            raise InputError(where, "not a row of XSTest v2", "take the authors' xstest_prompts.csv")
         safe = row["label"] == "safe"
         prompts.append(
             Prompt(
@@ -115,14 +117,21 @@ def _xstest(path: Path) -> list[Prompt]:
 _LOADERS: dict[str, Callable[[Path], list[Prompt]]] = {"xstest": _xstest}
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """``(line or row number, row)`` of a CSV, JSON-lines or gzipped JSON-lines file."""
-    if not path.is_file():
-        raise InputError(path, "no such file", "put the authors' file there, or name another data folder")
-    if path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as handle:
-            yield from enumerate(csv.DictReader(handle), start=2)
-        return
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            yield number, json.loads(line)
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """``(file:line, row)`` of a CSV, JSON-lines or gzipped JSON-lines file; at least one."""
+    opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    empty = True
+    try:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as handle:
+            reader = csv.DictReader(handle) if path.suffix == ".csv" else None
+            for number, row in enumerate(reader if reader else map(json.loads, handle), start=1):
+                if not isinstance(row, dict):
+                    raise ValueError(f"row {number} is no JSON object")
+                empty = False
+                yield f"{path}, row {number}", row
+    except FileNotFoundError:
+        raise InputError(path, "no such file", "put the authors' file there, or name another data folder") from None
+    except (ValueError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(path, f"cannot be read ({error})", "take the authors' file") from None
+    if empty:
+        raise InputError(path, "holds no rows", "take the authors' file")

@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import median
 
 from saro.records import LABEL_OF_KIND
+from saro.sources import gates
+from saro.sources.benchmarks import SOURCES
 from saro.sources.starter import SPLITS, Pack
 
 TEMPLATE = "card.md.j2"
@@ -33,7 +35,9 @@ def data_card(pack: Pack) -> str:
             "held-out": _techniques(pack, ("heldout",)),
         },
         questions=dict(Counter(question.kind for question in pack.questions)),
-        harms=sorted(set(pack.policies) - {"no-harm"}),
+        harms=set(pack.policies) - {"no-harm"},
+        gates=gates,
+        benchmarks=list(SOURCES),
     )
 
 

@@ -8,6 +8,7 @@ from saro.sources.near_duplicates import normalise
 
 Method = Literal["exact", "n-gram", "tf-idf"]
 N_GRAM = 8  # words in a row; GPT-3's authors took 8 to 13 (Brown et al., arXiv:2005.14165, appendix C)
+LEAST_WORDS = 4  # a text of fewer has no n-gram: "how are you" in a prompt means nothing
 
 
 class Match(NamedTuple):
@@ -59,13 +60,14 @@ def contaminated(
 
 
 def _exact(prompts: Sequence[str], known: Sequence[str]) -> dict[int, tuple[int, float]]:
-    places = {normalise(text): row for row, text in reversed(list(enumerate(known)))}
+    places = {words: row for row, text in reversed(list(enumerate(known))) if (words := normalise(text))}
     words = [normalise(prompt) for prompt in prompts]
     return {prompt: (places[text], 1.0) for prompt, text in enumerate(words) if text in places}
 
 
 def _n_grams(prompts: Sequence[str], known: Sequence[str], least: float) -> dict[int, tuple[int, float]]:
-    grams = [_grams(text) for text in known]
+    """The benchmark prompt that a prompt holds most of; a short one counts as a single n-gram of all its words."""
+    grams = [_grams(text, min(N_GRAM, len(normalise(text).split()))) for text in known]
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for row, found in enumerate(grams):
         for gram in found:
@@ -73,30 +75,35 @@ def _n_grams(prompts: Sequence[str], known: Sequence[str], least: float) -> dict
     best: dict[int, tuple[int, float]] = {}
     for prompt, text in enumerate(prompts):
         shared: dict[int, int] = defaultdict(int)
-        for gram in _grams(text):
-            for row in holders.get(gram, ()):
-                shared[row] += 1
+        for size in range(LEAST_WORDS, N_GRAM + 1):
+            for gram in _grams(text, size):
+                for row in holders.get(gram, ()):
+                    shared[row] += 1
         scores = [(count / len(grams[row]), -row) for row, count in shared.items()]
         if scores and max(scores)[0] >= least:
             best[prompt] = (-max(scores)[1], max(scores)[0])
     return best
 
 
-def _grams(text: str) -> set[tuple[str, ...]]:
+def _grams(text: str, size: int) -> set[tuple[str, ...]]:
     words = normalise(text).split()
-    return {tuple(words[start : start + N_GRAM]) for start in range(len(words) - N_GRAM + 1)}
+    if size < LEAST_WORDS:
+        return set()
+    return {tuple(words[start : start + size]) for start in range(len(words) - size + 1)}
 
 
 def _tf_idf(prompts: Sequence[str], known: Sequence[str], least: float) -> dict[int, tuple[int, float]]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(preprocessor=normalise, token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True)
+    vectorizer = TfidfVectorizer(
+        preprocessor=normalise, tokenizer=str.split, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True
+    )
     try:
-        theirs = vectorizer.fit_transform(known)
+        vectorizer.fit([*known, *prompts])  # words of the prompts alone count too, or long prompts would seem alike
     except ValueError:  # scikit-learn's word for "no word anywhere"
         return {}
     best: dict[int, tuple[int, float]] = {}
-    ours = vectorizer.transform(prompts)
+    ours, theirs = vectorizer.transform(prompts), vectorizer.transform(known)
     for start in range(0, len(prompts), 1024):  # in stretches, to bound the memory
         cosines = (ours[start : start + 1024] @ theirs.T).tocsr()
         for row in range(cosines.shape[0]):

@@ -38,6 +38,11 @@ class Pack:
         parsed = {reply.prompt_id: chains.parse(reply.text) for reply in self.teacher}
         return {prompt_id: chain for prompt_id, chain in parsed.items() if isinstance(chain, Chain)}
 
+    @cached_property
+    def answered(self) -> list[tuple[Prompt, Chain]]:
+        """The prompts that a chain of the teacher answers, with it."""
+        return [(self.by_id[one], chain) for one, chain in self.chains.items() if one in self.by_id]
+
     def of_kind(self, split: str, kind: Kind) -> list[Prompt]:
         """The prompts of one kind in one split."""
         return [prompt for prompt in self.prompts[split] if prompt.kind == kind]

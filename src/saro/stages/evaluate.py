@@ -79,20 +79,21 @@ def evaluate(
     for label, model in models.items():
         renderer = load_renderer(model)
         engine = LocalEngine(model, fingerprint(model), renderer.eos, compute, journal, config.batch_size)
-        asked: list[Prompt | Question] = [*prompts, *questions]
-        found = engine.generate(
-            [renderer.prompt_ids(item.text) for item in asked],
-            [0] * len(asked),
-            Sampling(config.max_new_tokens),
-            "evaluate",
-            f"evaluating {label}",
-            reporter,
-        )
-
-        rows = [_judged(label, item, reply, renderer) for item, reply in zip(asked, found, strict=True)]
-        write_jsonl(out / f"{label}.jsonl", rows[: len(prompts)])
-        if questions:
-            write_jsonl(out / f"{label}.{CAPABILITY}.jsonl", rows[len(prompts) :])
+        for items, name, task in (
+            (prompts, label, f"evaluating {label}"),
+            (questions, f"{label}.{CAPABILITY}", f"questioning {label}"),
+        ):  # apart: the prompts' batches, and so their replies, are the same with and without questions
+            if items:
+                found = engine.generate(
+                    [renderer.prompt_ids(item.text) for item in items],
+                    [0] * len(items),
+                    Sampling(config.max_new_tokens),
+                    "evaluate",
+                    task,
+                    reporter,
+                )
+                rows = [_judged(label, item, reply, renderer) for item, reply in zip(items, found, strict=True)]
+                write_jsonl(out / f"{name}.jsonl", rows)
         seconds, tokens = seconds + engine.seconds, tokens + engine.tokens
     evaluated = {label: read_evaluated(out, label) for label in models}
     solved = {label: read_solved(out, label) for label in models} if questions else {}
@@ -182,5 +183,6 @@ def claims(models: dict[str, Any]) -> list[tuple[str, bool]]:
     ours, theirs = (models[label]["rates"].get(CAPABILITY) for label in ("saro", "base"))
     if ours and theirs:
         claim = f"capability: SaRO at most {CAPABILITY_LOSS} points below base"
-        found.append((claim, 100 * ours["value"] >= 100 * theirs["value"] - CAPABILITY_LOSS))
+        loss = 100 * (theirs["hits"] - ours["hits"])  # the same questions: whole numbers, no rounding
+        found.append((claim, loss <= CAPABILITY_LOSS * theirs["total"]))
     return found

@@ -57,7 +57,7 @@ def build_pairs(config: PairsConfig, trees: Path, model: str, out: Path) -> dict
         raise InputError(
             trees,
             f"gave no pair ({summary['prompts without a pair']})",
-            "sample more chains a prompt, or lower pairs.*",
+            "sample more chains a prompt, or relax pairs.benign_share, length_tolerance and the thresholds",
         )
     write_jsonl(out / "pairs.jsonl", kept)
     write_json(out / "summary.json", summary)
@@ -220,7 +220,7 @@ def _reasons(forest: Sequence[Tree], paired: set[str]) -> dict[str, int]:
             continue
         outcomes = {leaf.desirable for leaf in leaves(tree)}
         if True in outcomes and False in outcomes:
-            reasons["dropped by thresholds or balancing"] += 1
+            reasons["dropped by thresholds, shares or balancing"] += 1
         elif False in outcomes:
             reasons["all chains undesirable"] += 1
         elif True in outcomes:
