@@ -250,6 +250,22 @@ def test_data_check_names_a_data_folder_that_is_not_there(saro, tmp_path):
     assert "SARO_DATA_DIR" in err
 
 
+def test_contamination_is_listed(saro, tmp_path, prompts, monkeypatch):
+    from saro.sources import benchmarks
+
+    monkeypatch.setattr(benchmarks, "SOURCES", {"own": benchmarks.Source(("own.csv",), "prompt")})
+    (tmp_path / "own.csv").write_text("prompt\nHow are bicycles mended?\nhow are potatoes boiled\n")
+    code, out, _ = saro("data", "contamination", prompts, "--data-dir", tmp_path)
+    assert code == 1
+    assert out == "a: exact 1.00 own 2\n1 of 1 prompts stand in a benchmark\n"
+    (tmp_path / "own.csv").write_text("prompt\nHow are bicycles mended?\n")
+    assert saro("data", "contamination", prompts, "--data-dir", tmp_path)[0] == 0
+    monkeypatch.delenv("SARO_DATA_DIR", raising=False)
+    code, _, err = saro("data", "contamination", prompts)
+    assert code == 2
+    assert "--data-dir" in err
+
+
 def test_the_data_card_is_printed(saro):
     code, out, _ = saro("data", "card")
     assert code == 0

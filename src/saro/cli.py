@@ -214,6 +214,35 @@ def data_check(
         raise typer.Exit(1)
 
 
+@data.command("contamination")
+def data_contamination(
+    prompts: Annotated[
+        str, typer.Argument(help="JSONL of prompts, or a part of the starter pack such as starter:train")
+    ],
+    data_dir: Annotated[Path | None, typer.Option(help="folder of public data sets; default: SARO_DATA_DIR")] = None,
+) -> None:
+    """List prompts that stand in a public benchmark, word for word, in part or reworded; exit code 1 if any does."""
+    from saro.errors import InputError
+    from saro.sources import benchmarks
+    from saro.sources.decontamination import contaminated
+    from saro.sources.prompts import load_prompts
+
+    folder = benchmarks.data_dir(data_dir)
+    if folder is None:
+        raise InputError(
+            prompts, "no data folder to compare with", f"name one with --data-dir or {benchmarks.VARIABLE}"
+        )
+    rows = load_prompts(prompts)
+    texts = {name: benchmarks.benchmark_texts(name, folder) for name in benchmarks.SOURCES}
+    matches = contaminated([row.text for row in rows], texts)
+    for match in matches:
+        row = rows[match.prompt].id
+        typer.echo(f"{row}: {match.method} {match.score:.2f} {match.benchmark} {match.place + 1}")
+    typer.echo(f"{len(matches)} of {len(rows)} prompts stand in a benchmark")
+    if matches:
+        raise typer.Exit(1)
+
+
 @app.command("config")
 def show_config() -> None:
     """List every key of the configuration, its default and its meaning."""

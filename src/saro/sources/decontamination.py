@@ -1,4 +1,9 @@
-"""Decontamination: which prompts stand in a benchmark, word for word, in part, or reworded."""
+"""Decontamination: which prompts stand in a benchmark, word for word, in part, or reworded.
+
+The default cosine was chosen by reading what it finds between STAR-1's training prompts and HarmBench, AdvBench,
+Do-Not-Answer and XSTest: the four pairs at 0.45 and above are one request with another object; from 0.41 down, two
+requests in one frame of words.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -30,7 +35,7 @@ class Match(NamedTuple):
 
 
 def contaminated(
-    prompts: Sequence[str], benchmarks: Mapping[str, Sequence[str]], cosine: float = 0.6, overlap: float = 0.5
+    prompts: Sequence[str], benchmarks: Mapping[str, Sequence[str]], cosine: float = 0.45, overlap: float = 0.5
 ) -> list[Match]:
     """Find the prompts that stand in a benchmark: each at most once, by its best match of the strictest method.
 
@@ -44,7 +49,7 @@ def contaminated(
         The matches, in the order of ``prompts``.
     """
     known = [(name, place, text) for name, texts in benchmarks.items() for place, text in enumerate(texts)]
-    if not known:
+    if not known or not prompts:
         return []
     exact = _exact(prompts, [text for _, _, text in known])
     partial = _n_grams(prompts, [text for _, _, text in known], overlap)
