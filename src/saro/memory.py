@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
 
@@ -33,8 +34,12 @@ def freed_memory_kept() -> Iterator[None]:
 
 def peak_memory() -> float:
     """The most memory that this process has held at once so far, in GB (10⁹ bytes) of resident memory."""
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2) counts bytes there, kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    try:
+        status = Path("/proc/self/status").read_text()
+    except FileNotFoundError:
+        unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2) counts bytes there, kilobytes elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9  # getrusage would count a parent's memory too
 
 
 def bound_kernel_cache() -> None:

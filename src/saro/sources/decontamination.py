@@ -65,9 +65,8 @@ def contaminated(
 
 
 def _exact(prompts: Sequence[str], known: Sequence[str]) -> dict[int, tuple[int, float]]:
-    places = {words: row for row, text in reversed(list(enumerate(known))) if (words := normalise(text))}
-    words = [normalise(prompt) for prompt in prompts]
-    return {prompt: (places[text], 1.0) for prompt, text in enumerate(words) if text in places}
+    places = {text: row for row, text in reversed(list(enumerate(map(normalise, known)))) if text}
+    return {prompt: (places[text], 1.0) for prompt, text in enumerate(map(normalise, prompts)) if text in places}
 
 
 def _n_grams(prompts: Sequence[str], known: Sequence[str], least: float) -> dict[int, tuple[int, float]]:

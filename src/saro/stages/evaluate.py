@@ -79,10 +79,15 @@ def evaluate(
     for label, model in models.items():
         renderer = load_renderer(model)
         engine = LocalEngine(model, fingerprint(model), renderer.eos, compute, journal, config.batch_size)
-        for items, name, task in (
+        parts: list[tuple[Sequence[Prompt | Question], str, str]] = [
             (prompts, label, f"evaluating {label}"),
             (questions, f"{label}.{CAPABILITY}", f"questioning {label}"),
-        ):  # apart: the prompts' batches, and so their replies, are the same with and without questions
+        ]
+        for (
+            items,
+            name,
+            task,
+        ) in parts:  # apart: the prompts' batches, and so their replies, are the same with and without questions
             if items:
                 found = engine.generate(
                     [renderer.prompt_ids(item.text) for item in items],
