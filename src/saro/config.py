@@ -23,6 +23,9 @@ class SynthesizeConfig(Section):
     prompts: str = Field("starter:train", description="JSONL of prompts, or starter:train")
     teacher: str = Field("starter:teacher", description="JSONL of recorded teacher replies, or starter:teacher")
     limit: int | None = Field(None, ge=1, description="use only the first so many prompts")
+    select: Literal["shortest", "first", "all"] = Field(
+        "shortest", description="which of a prompt's accepted samples to keep; shortest is SRS"
+    )
 
 
 class TrainingConfig(Section):

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from saro import chains
 from saro.config import SynthesizeConfig
 from saro.engines.recorded import RecordedTeacher
 from saro.errors import InputError
@@ -24,12 +25,12 @@ def reply(name, reasoning, answer, **fields):
     return Reply(prompt_id=name, text=f"<think>\n{reasoning}\n</think>\n\n{answer}", engine="recorded:test", **fields)
 
 
-def run(tmp_path, cases, limit=None):
+def run(tmp_path, cases, limit=None, **more):
     """Synthesize from ``(prompt, replies)``; return summary, accepted and rejected rows."""
     write_jsonl(tmp_path / "prompts.jsonl", [found for found, _ in cases])
     write_jsonl(tmp_path / "teacher.jsonl", [row for _, rows in cases for row in rows])
     config = SynthesizeConfig(
-        prompts=str(tmp_path / "prompts.jsonl"), teacher=str(tmp_path / "teacher.jsonl"), limit=limit
+        prompts=str(tmp_path / "prompts.jsonl"), teacher=str(tmp_path / "teacher.jsonl"), limit=limit, **more
     )
     out = tmp_path / "out"
     summary = synthesize(config, RecordedTeacher(tmp_path / "teacher.jsonl"), POLICIES, out, Silent())
@@ -53,6 +54,21 @@ def test_what_passes_is_kept_whole(tmp_path):
     assert accepted[0].chain == Chain(steps=("Whose card?", "The fraud policy says no."), answer=REFUSAL)
     assert accepted[0].teacher == "recorded:test"
     assert summary == {"prompts": 2, "accepted": 2, "rejected": {}, "kinds": {"harmful": 1, "ordinary": 1}}
+
+
+@pytest.mark.parametrize(("select", "kept"), [("shortest", [2]), ("first", [1]), ("all", [1, 2, 3])])
+def test_of_several_accepted_samples_the_shortest_is_kept(tmp_path, select, kept):
+    samples = [
+        reply("good", "The fraud policy.", HELP, sample=0),  # the shortest, and not acceptable
+        reply("good", "Whose card is it?\n\nThe fraud policy says no.", REFUSAL, sample=1),
+        reply("good", "The fraud policy says no.", REFUSAL, sample=2),
+        reply("good", "The fraud policy says no!", REFUSAL, sample=3),
+    ]
+    summary, accepted, rejected = run(tmp_path, [(GOOD[0], samples)], select=select)
+    assert [row.chain.steps for row in accepted] == [chains.parse(samples[place].text).steps for place in kept]
+    dropped = [row.reply.sample for row in rejected if row.reason == f"selection: not the {select}"]
+    assert dropped == [place for place in (1, 2, 3) if place not in kept]
+    assert summary["rejected"]["outcome: answers the harmful"] == 1
 
 
 def test_rejections_are_kept_and_counted_by_reason(tmp_path):

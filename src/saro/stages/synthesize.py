@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 from saro import chains
 from saro.config import SynthesizeConfig
@@ -36,7 +37,8 @@ def synthesize(
     """Ask the teacher for every prompt and keep what passes; write ``ritd.jsonl`` and ``rejected.jsonl`` under ``out``.
 
     Acceptance: the reply is a chain, its answer refuses the harmful and helps the benign, and the chain cites no
-    policy other than the prompt's category among those known.
+    policy other than the prompt's category among those known. Of several accepted samples of one prompt the shortest
+    is kept (Shortest Rejection Sampling, arXiv:2504.09420), unless ``config.select`` says otherwise.
 
     Returns:
         The summary: counts of prompts, accepted and rejected rows by reason, and accepted rows by kind.
@@ -47,17 +49,22 @@ def synthesize(
     prompts = load_prompts(config.prompts, config.limit)
     _check_categories(prompts, policies, config.prompts)
     by_id = {prompt.id: prompt for prompt in prompts}
-    accepted: list[Demonstration] = []
+    passed: list[tuple[Reply, Demonstration]] = []
     rejected: list[Rejected] = []
     with reporter.task("reading the teacher", len(prompts)) as task:
         for count, reply in enumerate(teacher.replies(prompts), start=1):
             prompt = by_id[reply.prompt_id]
             verdict = _examine(reply, prompt, policies)
             if isinstance(verdict, Chain):
-                accepted.append(Demonstration(prompt=prompt, chain=verdict, teacher=reply.engine))
+                passed.append((reply, Demonstration(prompt=prompt, chain=verdict, teacher=reply.engine)))
             else:
                 rejected.append(Rejected(reply=reply, reason=verdict))
             task.update(min(count, len(prompts)))
+    chosen = _select(passed, config.select)
+    accepted = [row for place, (_, row) in enumerate(passed) if place in chosen]
+    for place, (reply, _) in enumerate(passed):
+        if place not in chosen:
+            rejected.append(Rejected(reply=reply, reason=f"selection: not the {config.select}"))
     write_jsonl(out / "rejected.jsonl", rejected)
     if not accepted:
         raise InputError(config.teacher, "none of its replies was accepted", f"see why in {out / 'rejected.jsonl'}")
@@ -70,6 +77,18 @@ def synthesize(
     }
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _select(passed: list[tuple[Reply, Demonstration]], select: Literal["shortest", "first", "all"]) -> set[int]:
+    """Places of the rows to keep; of samples of equal length, the one with the lowest number."""
+    if select == "all":
+        return set(range(len(passed)))
+    best: dict[str, tuple[int, int, int]] = {}
+    for place, (reply, row) in enumerate(passed):
+        length = len(chains.render(row.chain).split()) if select == "shortest" else 0
+        rank = (length, reply.sample, place)
+        best[row.prompt.id] = min(best.get(row.prompt.id, rank), rank)
+    return {place for _, _, place in best.values()}
 
 
 def _examine(reply: Reply, prompt: Prompt, policies: dict[str, Policy]) -> Chain | str:
