@@ -79,6 +79,9 @@ SPOILT = {
         PACK,
         teacher=[PACK.teacher[1].model_copy(update={"prompt_id": FIRST.id}), *PACK.teacher[1:]],
     ),
+    "capability questions in training": lambda: with_prompts(
+        "train", lambda prompt: changed(prompt, text="What on earth do 6 and 8 make?")
+    ),
     "held-out techniques in training": lambda: replace(
         PACK,
         prompts={

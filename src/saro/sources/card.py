@@ -11,6 +11,7 @@ from saro.sources.benchmarks import SOURCES
 from saro.sources.starter import SPLITS, Pack
 
 TEMPLATE = "card.md.j2"
+_SHORT = 12  # words at most, of a prompt that the card counts as short
 _HEADINGS = {"harmful": "plain harmful", "jailbreak": "jailbreak", "lookalike": "look-alike", "ordinary": "ordinary"}
 
 
@@ -34,6 +35,8 @@ def data_card(pack: Pack) -> str:
             "training and roll-outs": _techniques(pack, ("train", "rollout")),
             "held-out": _techniques(pack, ("heldout",)),
         },
+        short=sum(len(prompt.text.split()) <= _SHORT for prompt in pack.prompts["train"]),
+        SHORT=_SHORT,
         questions=dict(Counter(question.kind for question in pack.questions)),
         harms=set(pack.policies) - {"no-harm"},
         gates=gates,

@@ -85,6 +85,7 @@ def run_gates(pack: Pack, data_dir: Path | None) -> list[Gate]:
         _second_rule(pack),
         _near(pack),
         _near_replies(pack),
+        _near_questions(pack),
         _near_benchmarks(pack, data_dir),
         _techniques(pack),
         _marks(pack),
@@ -212,6 +213,22 @@ def _near_replies(pack: Pack) -> Gate:
     pairs = near_duplicates([reply.text for reply in pack.teacher], NEAR)
     problems = [f"{pack.teacher[a].prompt_id} and {pack.teacher[b].prompt_id}: {value:.2f}" for a, b, value in pairs]
     return _gate("near duplicates among replies", f"none at {NEAR}", problems)
+
+
+def _near_questions(pack: Pack) -> Gate:
+    learnt = [prompt for split in ("train", "rollout") for prompt in pack.prompts[split]]
+    pairs = near_matches([question.text for question in pack.questions], [prompt.text for prompt in learnt], NEAR)
+    problems = [f"{pack.questions[a].id} and {learnt[b].id}: {value:.2f}" for a, b, value in pairs]
+    sums = {_numbers(question.text): question.id for question in pack.questions}
+    for prompt in learnt:
+        numbers = _numbers(prompt.text)
+        if prompt.kind == "ordinary" and len(numbers) > 1 and numbers in sums:
+            problems.append(f"{sums[numbers]} and {prompt.id}: the same numbers")
+    return _gate("capability questions in training", f"none at {NEAR}, no sum of the same numbers", problems)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(sorted(int(digits) for digits in re.findall(r"\d+", text)))
 
 
 def _near_benchmarks(pack: Pack, data_dir: Path | None) -> Gate:
