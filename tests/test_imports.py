@@ -20,7 +20,7 @@ LAYERS = [  # from top to bottom
     {"reporting"},  # may import the stages, never the other way round
     {"stages"},
     {"training", "engines", "judges", "sources"},
-    {"rendering", "trees", "journal", "policies"},
+    {"rendering", "trees", "journal", "policies", "templates"},
     {"models"},
     {"chains", "statistics", "progress", "config", "files", "memory"},
     {"records", "errors"},
@@ -39,6 +39,7 @@ HEAVY = (
     "huggingface_hub",
     "sklearn",
     "scipy",
+    "inspect_ai",
 )
 
 

@@ -46,20 +46,18 @@ def test_a_wheel_of_another_content_is_refused(tmp_path, monkeypatch):
 def test_the_embedded_student_from_wheel_to_report(embedded, tmp_path):
     """Two real training steps and a few real replies: what the demo does, in a minute."""
     from saro.config import load_config
-    from saro.engines.recorded import RecordedTeacher
     from saro.files import read_json
     from saro.journal import Journal
     from saro.policies import load_policies
     from saro.progress import Silent
-    from saro.sources.prompts import locate
     from saro.stages.evaluate import evaluate
-    from saro.stages.synthesize import synthesize
+    from saro.stages.teaching import teach
     from saro.stages.warmup import warmup
 
     sets = ["synthesize.limit=4", "warmup.batch_size=2", "evaluate.limit=4", "evaluate.max_new_tokens=12"]
     config = load_config(None, sets)
     compute = models.choose_compute("auto", "auto")
-    synthesize(config.synthesize, RecordedTeacher(locate("starter:teacher")), load_policies(), tmp_path / "s", Silent())
+    teach(config.synthesize, load_policies(), tmp_path / "s", tmp_path / "requests.sqlite", Silent())
     warmup(config.warmup, models.EMBEDDED, tmp_path / "s" / "ritd.jsonl", tmp_path / "w", 0, compute, Silent())
     both = {"base": models.EMBEDDED, "rw": str(tmp_path / "w" / "model")}
     with Journal(tmp_path / "journal.sqlite") as journal:

@@ -48,21 +48,51 @@ def run(
 
 @app.command()
 def synthesize(
-    out: Out,
+    out: Annotated[Path | None, typer.Option("--out", help="folder to write to; needed unless --dry-run")] = None,
+    prompts: Annotated[str | None, typer.Option(help="JSONL of prompts")] = None,
+    teacher: Annotated[str | None, typer.Option(help="recorded replies, or a model: openai/gpt-4o")] = None,
+    samples: Annotated[int | None, typer.Option(help="replies a prompt")] = None,
+    select: Annotated[str | None, typer.Option(help="shortest, first, best or all of the accepted")] = None,
+    judge: Annotated[str | None, typer.Option(help="a model that grades the reasoning")] = None,
+    price: Annotated[str | None, typer.Option(help="dollars a million tokens, in and out: 2.5,10")] = None,
+    budget: Annotated[float | None, typer.Option(help="most dollars to spend; needs --price")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would take at most, and ask nothing")] = False,
     recipe: Recipe = None,
     overrides: Set = None,
 ) -> None:
-    """RIT-D from a teacher's recorded replies (synthesize.prompts, synthesize.teacher)."""
-    from saro.engines.recorded import RecordedTeacher
+    """RIT-D from a teacher: recorded replies, or a model behind an API. The same command again goes on."""
+    from saro.errors import InputError
     from saro.policies import load_policies
     from saro.progress import reporter
-    from saro.sources.prompts import locate
-    from saro.stages.synthesize import synthesize
+    from saro.stages.teaching import forecast, teach
 
-    config = _config(recipe, overrides)
-    teacher = RecordedTeacher(locate(config.synthesize.teacher))
+    given = {
+        "prompts": prompts,
+        "teacher": teacher,
+        "samples": samples,
+        "select": select,
+        "judge": judge,
+        "price": f"[{price}]" if price else None,
+        "budget": budget,
+    }
+    options = [f"synthesize.{key}={value}" for key, value in given.items() if value is not None]
+    config = _config(recipe, [*(overrides or []), *options])
     policies = load_policies(Path(config.policies) if config.policies else None)
-    _echo(synthesize(config.synthesize, teacher, policies, out, reporter()))
+    if dry_run:
+        _echo(forecast(config.synthesize, policies))
+        return
+    if out is None:
+        raise InputError("--out", "is missing", "name the folder to write to")
+    _echo(teach(config.synthesize, policies, out, out / "requests.sqlite", reporter()))
+
+
+@app.command()
+def templates() -> None:
+    """Print what a live teacher and judge are told."""
+    from saro.templates import template_files
+
+    for file in template_files():
+        typer.echo(f"=== {file.name}\n{file.read_text(encoding='utf-8')}")
 
 
 @app.command()

@@ -21,11 +21,36 @@ class SynthesizeConfig(Section):
     """RIT-D from a teacher."""
 
     prompts: str = Field("starter:train", description="JSONL of prompts, or starter:train")
-    teacher: str = Field("starter:teacher", description="JSONL of recorded teacher replies, or starter:teacher")
-    limit: int | None = Field(None, ge=1, description="use only the first so many prompts")
-    select: Literal["shortest", "first", "all"] = Field(
-        "shortest", description="which of a prompt's accepted samples to keep; shortest is SRS"
+    teacher: str = Field(
+        "starter:teacher",
+        description="JSONL of recorded replies, starter:teacher, or a model as Inspect writes it: openai/gpt-4o",
     )
+    limit: int | None = Field(None, ge=1, description="use only the first so many prompts")
+    select: Literal["shortest", "first", "best", "all"] = Field(
+        "shortest", description="which of a prompt's accepted samples to keep; shortest is SRS, best goes by grades"
+    )
+    teacher_url: str | None = Field(None, description="address of an OpenAI-compatible server; none: the provider's")
+    samples: int = Field(1, ge=1, description="replies a prompt")
+    temperature: float = Field(1.0, ge=0)
+    max_tokens: int = Field(2048, ge=16, description="of a reply, reasoning included")
+    judge: str | None = Field(None, description="a model that grades the reasoning from 0 to 10; none: not graded")
+    judge_url: str | None = None
+    min_grade: int = Field(6, ge=0, le=10, description="least grade for compliance, relevance and accuracy each")
+    budget: float | None = Field(None, gt=0, description="most dollars that all requests of the run may take")
+    budget_tokens: int | None = Field(None, ge=1, description="most tokens, input and output together")
+    price: tuple[float, float] | None = Field(None, description="of the teacher: dollars a million tokens, in and out")
+    judge_price: tuple[float, float] | None = Field(None, description="of the judge; none: the teacher's")
+    connections: int = Field(64, ge=1, description="most requests at once; fewer where the server limits the rate")
+    attempts: int = Field(6, ge=1, description="most attempts at one request")
+    timeout: float = Field(300.0, ge=1, description="seconds for one attempt")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.budget is not None and self.price is None:
+            raise ValueError("a budget in dollars needs the price: dollars a million tokens, in and out")
+        if self.select == "best" and self.judge is None:
+            raise ValueError("select best goes by grades: name a judge")
+        return self
 
 
 class TrainingConfig(Section):

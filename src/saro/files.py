@@ -1,5 +1,6 @@
 """Files that are whole or absent: atomic writes, JSON lines with errors that name the line, hashes."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -45,6 +46,23 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def locked(lock: Path, work: Path) -> Iterator[None]:
+    """Hold the file ``lock`` for ``work``; the kernel frees it when the process ends, however it ends.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    with lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                work, "another process is at work in this run", "wait for it, or name another --out"
+            ) from None
+        yield
 
 
 def replace_folder(temporary: Path, target: Path) -> None:

@@ -5,11 +5,9 @@ that was cut off with the same fingerprint goes on from its checkpoints and its 
 folder is cleared and it starts anew.
 """
 
-import fcntl
 import platform
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +15,8 @@ from typing import Any
 
 import saro
 from saro.config import RunConfig, dump_config
-from saro.engines.recorded import RecordedTeacher
 from saro.errors import InputError
-from saro.files import atomic_write, read_json, sha256_file, sha256_json, write_json
+from saro.files import atomic_write, locked, read_json, sha256_file, sha256_json, write_json
 from saro.journal import Journal
 from saro.memory import give_back, peak_memory
 from saro.models import choose_compute, fingerprint, resolve
@@ -108,7 +105,7 @@ def run(config: RunConfig, folder: Path, command: str, reporter: Reporter) -> Ru
     elif folder.exists() and any(file.name != ".lock" for file in folder.iterdir()):
         raise InputError(folder, "is no run folder, and not empty", "name a new or empty folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder / ".lock", folder):
         write_json(manifest, _manifest(command))
         with atomic_write(folder / "config.yaml") as handle:
             handle.write(dump_config(config))
@@ -140,7 +137,7 @@ class _Stages:
             config.synthesize.model_dump(),
             {
                 "prompts": sha256_file(self._existing(config.synthesize.prompts)),
-                "teacher": sha256_file(self._existing(config.synthesize.teacher)),
+                "teacher": self._teacher(),
                 "policies": sha256_json([policy.model_dump() for policy in policies.values()]),
             },
             self._synthesize,
@@ -187,6 +184,12 @@ class _Stages:
             load_prompts(section.prompts, section.limit)
         if config.evaluate.capability:
             load_questions(config.evaluate.capability)
+
+    def _teacher(self) -> str:
+        from saro.stages.teaching import is_recorded
+
+        name = self._config.synthesize.teacher
+        return sha256_file(self._existing(name)) if is_recorded(name) else name
 
     def _existing(self, name: str) -> Path:
         path = locate(name)
@@ -241,10 +244,10 @@ class _Stages:
             )
 
     def _synthesize(self, out: Path) -> dict[str, object]:
-        from saro.stages.synthesize import synthesize
+        from saro.stages.teaching import teach
 
-        teacher = RecordedTeacher(locate(self._config.synthesize.teacher))
-        synthesize(self._config.synthesize, teacher, load_policies(self._policies), out, self._reporter)
+        ledger = self.place.folder / "requests.sqlite"
+        teach(self._config.synthesize, load_policies(self._policies), out, ledger, self._reporter)
         return {}
 
     def _warmup(self, out: Path) -> dict[str, object]:
@@ -314,16 +317,3 @@ def _manifest(command: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run's lock; the kernel frees it when the process ends, however it ends."""
-    with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                folder, "another process is at work in this run", "wait for it, or name another --out"
-            ) from None
-        yield

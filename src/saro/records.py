@@ -118,6 +118,7 @@ class Reply(Record):
     text: str
     finish: Finish = "stop"
     engine: str = Field(description="who said it: a model, a provider, or a recording")
+    fault: str | None = Field(default=None, description="why there is no text: the request failed, or was not sent")
 
 
 class Verdict(Record):

@@ -10,7 +10,7 @@ from saro.files import read_json, read_jsonl, write_jsonl
 from saro.policies import load_policies
 from saro.progress import Silent
 from saro.records import Chain, Prompt, Reply
-from saro.stages.synthesize import Demonstration, Rejected, cited_policies, synthesize
+from saro.stages.synthesize import Demonstration, Panel, Rejected, cited_policies, synthesize
 
 POLICIES = load_policies()
 REFUSAL, HELP = "I can't help with that.", "Sure: mix flour and water."
@@ -25,7 +25,7 @@ def reply(name, reasoning, answer, **fields):
     return Reply(prompt_id=name, text=f"<think>\n{reasoning}\n</think>\n\n{answer}", engine="recorded:test", **fields)
 
 
-def run(tmp_path, cases, limit=None, **more):
+def run(tmp_path, cases, limit=None, judge=None, **more):
     """Synthesize from ``(prompt, replies)``; return summary, accepted and rejected rows."""
     write_jsonl(tmp_path / "prompts.jsonl", [found for found, _ in cases])
     write_jsonl(tmp_path / "teacher.jsonl", [row for _, rows in cases for row in rows])
@@ -33,7 +33,9 @@ def run(tmp_path, cases, limit=None, **more):
         prompts=str(tmp_path / "prompts.jsonl"), teacher=str(tmp_path / "teacher.jsonl"), limit=limit, **more
     )
     out = tmp_path / "out"
-    summary = synthesize(config, RecordedTeacher(tmp_path / "teacher.jsonl"), POLICIES, out, Silent())
+    summary = synthesize(
+        config, Panel(RecordedTeacher(tmp_path / "teacher.jsonl", POLICIES), judge, POLICIES), out, Silent()
+    )
     assert read_json(out / "summary.json") == summary
     rejected = out / "rejected.jsonl"
     return (

@@ -1,48 +1,45 @@
-"""Recorded replies behind the contract of a live teacher."""
+"""The contract of a teacher, and recorded replies behind it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from saro.errors import InputError
-from saro.files import read_jsonl, sha256_file
-from saro.records import Prompt, Reply
+from saro.files import read_jsonl
+from saro.records import Policy, Prompt, Reply
 
 
 class Teacher(Protocol):
     """Whoever answers prompts in chain form: a recording, or a model behind an API."""
 
-    @property
-    def identity(self) -> str:
-        """Content hash or name: changes when the replies could."""
+    async def policy(self, prompt: Prompt) -> Policy | str | None:
+        """The policy that applies; None: any; a text: why it could not be found out."""
 
-    def replies(self, prompts: Sequence[Prompt]) -> Iterator[Reply]:
-        """Yield the replies to ``prompts``, raw; one or more a prompt, in any order."""
+    async def replies(self, prompt: Prompt, policy: Policy | None) -> list[Reply]:
+        """Its replies to ``prompt``, word for word; one whose request failed says so in ``fault``."""
 
 
 class RecordedTeacher:
     """Replays the replies of a JSON-lines file of :class:`Reply` rows, word for word."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, policies: Mapping[str, Policy]) -> None:
+        self._path, self._policies = path, policies
         self._replies: dict[str, list[Reply]] = {}
         for reply in read_jsonl(path, Reply):
             self._replies.setdefault(reply.prompt_id, []).append(reply)
 
-    @property
-    def identity(self) -> str:
-        """SHA-256 of the recording."""
-        return sha256_file(self._path)
+    async def policy(self, prompt: Prompt) -> Policy | None:
+        """The policy of the prompt's category; any, where it has none."""
+        return self._policies.get(prompt.category)
 
-    def replies(self, prompts: Sequence[Prompt]) -> Iterator[Reply]:
-        """Yield the recorded replies, prompt by prompt.
+    async def replies(self, prompt: Prompt, policy: Policy | None) -> list[Reply]:
+        """The recorded replies.
 
         Raises:
-            InputError: a prompt that the recording does not answer.
+            InputError: the recording does not answer the prompt.
         """
-        for prompt in prompts:
-            if prompt.id not in self._replies:
-                raise InputError(
-                    self._path, f"no recorded reply to prompt {prompt.id!r}", "record one, or leave the prompt out"
-                )
-            yield from self._replies[prompt.id]
+        if prompt.id not in self._replies:
+            raise InputError(
+                self._path, f"no recorded reply to prompt {prompt.id!r}", "record one, or leave the prompt out"
+            )
+        return self._replies[prompt.id]

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,12 @@ def locate(name: str) -> Path:
 
 
 def load_prompts(name: str, limit: int | None = None) -> list[Prompt]:
-    """Read prompts, in order; at least one.
+    """All prompts of :func:`read_prompts`."""
+    return list(read_prompts(name, limit))
+
+
+def read_prompts(name: str, limit: int | None = None) -> Iterator[Prompt]:
+    """Read prompts one by one, in order; at least one.
 
     A row needs ``text`` (or ``prompt``) and ``label``; ``id`` defaults to a hash of the text, ``kind`` to ``harmful``
     or ``ordinary`` after the label.
@@ -44,9 +50,9 @@ def load_prompts(name: str, limit: int | None = None) -> list[Prompt]:
         InputError: naming the file, and the line and key where one is wrong; also for an id given twice.
     """
     if name.startswith("benchmark:"):
-        return load_benchmark(name.removeprefix("benchmark:"))[:limit]
+        yield from load_benchmark(name.removeprefix("benchmark:"))[:limit]
+        return
     path = locate(name)
-    prompts: list[Prompt] = []
     lines: dict[str, int] = {}
     for number, row in read_jsonl_objects(path):
         prompt = _prompt(path, number, row)
@@ -57,10 +63,9 @@ def load_prompts(name: str, limit: int | None = None) -> list[Prompt]:
                 "remove one, or give it another id",
             )
         lines[prompt.id] = number
-        prompts.append(prompt)
-        if limit is not None and len(prompts) == limit:
+        yield prompt
+        if len(lines) == limit:
             break
-    return prompts
 
 
 def load_questions(name: str) -> list[Question]:

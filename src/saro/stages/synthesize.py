@@ -1,18 +1,23 @@
 """Synthesize: RIT-D from a teacher. Every reply is parsed and judged; what is not accepted is kept with its reason."""
 
+import asyncio
 import re
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
 from saro import chains
 from saro.config import SynthesizeConfig
+from saro.engines.budget import Spent
 from saro.engines.recorded import Teacher
 from saro.errors import InputError
-from saro.files import write_json, write_jsonl
+from saro.files import atomic_write, write_json
+from saro.judges.reasoning import Grades
 from saro.progress import Reporter
 from saro.records import Chain, Policy, Prompt, Record, Reply
-from saro.sources.prompts import load_prompts
+from saro.sources.prompts import read_prompts
 from saro.stages.outcome import read_outcome
 
 
@@ -22,6 +27,7 @@ class Demonstration(Record):
     prompt: Prompt
     chain: Chain
     teacher: str
+    grades: Grades | None = None
 
 
 class Rejected(Record):
@@ -29,16 +35,74 @@ class Rejected(Record):
 
     reply: Reply
     reason: str
+    grades: Grades | None = None
 
 
-def synthesize(
-    config: SynthesizeConfig, teacher: Teacher, policies: dict[str, Policy], out: Path, reporter: Reporter
-) -> dict[str, object]:
-    """Ask the teacher for every prompt and keep what passes; write ``ritd.jsonl`` and ``rejected.jsonl`` under ``out``.
+class Judge(Protocol):
+    """Whoever grades reasoning."""
 
-    Acceptance: the reply is a chain, its answer refuses the harmful and helps the benign, and the chain cites no
-    policy other than the prompt's category among those known. Of several accepted samples of one prompt the shortest
-    is kept (Shortest Rejection Sampling, arXiv:2504.09420), unless ``config.select`` says otherwise.
+    async def grade(self, prompt: Prompt, chain: Chain, policy: Policy) -> Grades | str:
+        """The grades, or why there are none."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Who makes RIT-D: a teacher, a judge of its reasoning where there is one, and the policies they go by."""
+
+    teacher: Teacher
+    judge: Judge | None
+    policies: dict[str, Policy]
+
+
+async def consult(config: SynthesizeConfig, panel: Panel, at_once: int, reporter: Reporter) -> bool:
+    """Put every prompt to a live panel, many at once, so that the ledger holds all that :func:`synthesize` will ask.
+
+    Args:
+        config: which prompts, and what is accepted.
+        panel: a live teacher and judge.
+        at_once: prompts that are worked on at the same time.
+        reporter: where progress goes.
+
+    Returns:
+        Whether all were; False where the budget was reached.
+
+    Raises:
+        InputError: a prompt's category has no policy, or the server will take no request of ours.
+    """
+    total = sum(1 for _ in _checked(config, panel.policies))
+    prompts = read_prompts(config.prompts, config.limit)
+    done, spent = 0, False
+    with reporter.task("asking", total) as task:
+
+        async def work() -> None:
+            nonlocal done, spent
+            for prompt in prompts:
+                try:
+                    await _examined(prompt, panel, config)
+                except Spent:
+                    spent = True
+                if spent:
+                    break  # the others end what they have begun: it is paid for
+                done += 1
+                task.update(done)
+
+        workers = [asyncio.create_task(work()) for _ in range(min(at_once, total))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+    return not spent
+
+
+def synthesize(config: SynthesizeConfig, panel: Panel, out: Path, reporter: Reporter) -> dict[str, object]:
+    """Keep what passes of the panel's replies; write ``ritd.jsonl`` and ``rejected.jsonl`` under ``out``.
+
+    Acceptance: the reply is a chain, its answer refuses the harmful and helps the benign, the chain cites the prompt's
+    policy and no other, and, where there is a judge, each of its grades reaches ``config.min_grade``. Of several
+    accepted samples of one prompt the shortest is kept (Shortest Rejection Sampling, arXiv:2504.09420), unless
+    ``config.select`` says otherwise.
 
     Returns:
         The summary: counts of prompts, accepted and rejected rows by reason, and accepted rows by kind.
@@ -46,53 +110,69 @@ def synthesize(
     Raises:
         InputError: no reply was accepted, or the prompts name a category without a policy.
     """
-    prompts = load_prompts(config.prompts, config.limit)
-    _check_categories(prompts, policies, config.prompts)
-    by_id = {prompt.id: prompt for prompt in prompts}
-    passed: list[tuple[Reply, Demonstration]] = []
-    rejected: list[Rejected] = []
-    with reporter.task("reading the teacher", len(prompts)) as task:
-        for count, reply in enumerate(teacher.replies(prompts), start=1):
-            prompt = by_id[reply.prompt_id]
-            verdict = _examine(reply, prompt, policies)
-            if isinstance(verdict, Chain):
-                passed.append((reply, Demonstration(prompt=prompt, chain=verdict, teacher=reply.engine)))
-            else:
-                rejected.append(Rejected(reply=reply, reason=verdict))
-            task.update(min(count, len(prompts)))
-    chosen = _select(passed, config.select)
-    accepted = [row for place, (_, row) in enumerate(passed) if place in chosen]
-    for place, (reply, _) in enumerate(passed):
-        if place not in chosen:
-            rejected.append(Rejected(reply=reply, reason=f"selection: not the {config.select}"))
-    write_jsonl(out / "rejected.jsonl", rejected)
-    if not accepted:
-        raise InputError(config.teacher, "none of its replies was accepted", f"see why in {out / 'rejected.jsonl'}")
-    write_jsonl(out / "ritd.jsonl", accepted)
+    total = sum(1 for _ in _checked(config, panel.policies))
+    kinds: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    with (
+        reporter.task("reading the teacher", total) as task,
+        atomic_write(out / "rejected.jsonl") as refused,
+        atomic_write(out / "ritd.jsonl") as kept,
+        asyncio.Runner() as runner,
+    ):
+        for count, prompt in enumerate(read_prompts(config.prompts, config.limit), start=1):
+            accepted, rejected = _select(runner.run(_examined(prompt, panel, config)), config)
+            for row in accepted:
+                kept.write(row.model_dump_json() + "\n")
+                kinds[prompt.kind] += 1
+            for rejection in rejected:
+                refused.write(rejection.model_dump_json() + "\n")
+                reasons[rejection.reason] += 1
+            task.update(count)
     summary: dict[str, object] = {
-        "prompts": len(prompts),
-        "accepted": len(accepted),
-        "rejected": dict(Counter(row.reason for row in rejected)),
-        "kinds": dict(Counter(row.prompt.kind for row in accepted)),
+        "prompts": total,
+        "accepted": sum(kinds.values()),
+        "rejected": dict(reasons),
+        "kinds": dict(kinds),
     }
+    if not kinds:
+        (out / "ritd.jsonl").unlink()
+        raise InputError(config.teacher, "none of its replies was accepted", f"see why in {out / 'rejected.jsonl'}")
     write_json(out / "summary.json", summary)
     return summary
 
 
-def _select(passed: list[tuple[Reply, Demonstration]], select: Literal["shortest", "first", "all"]) -> set[int]:
-    """Places of the rows to keep; of samples of equal length, the one with the lowest number."""
-    if select == "all":
-        return set(range(len(passed)))
-    best: dict[str, tuple[int, int, int]] = {}
-    for place, (reply, row) in enumerate(passed):
-        length = len(chains.render(row.chain).split()) if select == "shortest" else 0
-        rank = (length, reply.sample, place)
-        best[row.prompt.id] = min(best.get(row.prompt.id, rank), rank)
-    return {place for _, _, place in best.values()}
+async def _examined(
+    prompt: Prompt, panel: Panel, config: SynthesizeConfig
+) -> list[tuple[Reply, Demonstration | Rejected]]:
+    """Every reply of the teacher with what became of it."""
+    policy = await panel.teacher.policy(prompt)
+    if isinstance(policy, str):
+        nothing = Reply(prompt_id=prompt.id, text="", engine=config.teacher, fault=policy)
+        return [(nothing, Rejected(reply=nothing, reason=f"classification: {policy}"))]
+    found: list[tuple[Reply, Demonstration | Rejected]] = []
+    for reply in await panel.teacher.replies(prompt, policy):
+        read = _read(reply, prompt, policy, panel.policies)
+        if isinstance(read, str):
+            found.append((reply, Rejected(reply=reply, reason=read)))
+            continue
+        chain, cited = read
+        grades = await panel.judge.grade(prompt, chain, cited) if panel.judge else None
+        if isinstance(grades, str):
+            found.append((reply, Rejected(reply=reply, reason=f"judge: unscored ({grades})")))
+        elif grades and (low := _lowest(grades, config.min_grade)):
+            found.append((reply, Rejected(reply=reply, reason=f"judge: {low} too low", grades=grades)))
+        else:
+            sorted_prompt = prompt if policy is None else prompt.model_copy(update={"category": policy.id})
+            found.append((reply, Demonstration(prompt=sorted_prompt, chain=chain, teacher=reply.engine, grades=grades)))
+    return found
 
 
-def _examine(reply: Reply, prompt: Prompt, policies: dict[str, Policy]) -> Chain | str:
-    """The chain of an acceptable reply, or the reason why it is not acceptable."""
+def _read(
+    reply: Reply, prompt: Prompt, policy: Policy | None, policies: dict[str, Policy]
+) -> tuple[Chain, Policy] | str:
+    """The chain of a reply and the policy that it goes by, or the reason why it is not acceptable."""
+    if reply.fault is not None:
+        return f"request: {reply.fault}"
     if reply.finish == "length":
         return "form: cut off"
     parsed = chains.parse(reply.text)
@@ -103,9 +183,42 @@ def _examine(reply: Reply, prompt: Prompt, policies: dict[str, Policy]) -> Chain
     cited = cited_policies(parsed, policies)
     if not cited:
         return "policy: cites none"
-    if prompt.category != "unknown" and cited != {prompt.category}:
+    if policy is not None and cited != {policy.id}:
         return "policy: cites another"
-    return parsed
+    return parsed, policy or policies[min(cited)]
+
+
+def _lowest(grades: Grades, least: int) -> str | None:
+    """The criterion with the lowest grade, where it is under ``least``."""
+    values = dict(grades)
+    name = min(values, key=values.__getitem__)
+    return name if values[name] < least else None
+
+
+def _select(
+    found: list[tuple[Reply, Demonstration | Rejected]], config: SynthesizeConfig
+) -> tuple[list[Demonstration], list[Rejected]]:
+    """Of one prompt's samples, those to keep; of equal ones, the one with the lowest number."""
+    passed = [(reply, row) for reply, row in found if isinstance(row, Demonstration)]
+    rejected = [row for _, row in found if isinstance(row, Rejected)]
+    if config.select == "all" or len(passed) < 2:
+        return [row for _, row in passed], rejected
+    chosen = min(passed, key=lambda one: (_rank(one[1], config.select), one[0].sample))
+    rejected += [
+        Rejected(reply=reply, reason=f"selection: not the {config.select}", grades=row.grades)
+        for reply, row in passed
+        if row is not chosen[1]
+    ]
+    return [chosen[1]], rejected
+
+
+def _rank(row: Demonstration, select: str) -> tuple[int, int]:
+    length = len(chains.render(row.chain).split())
+    if select == "shortest":
+        return (length, 0)
+    if select == "best":
+        return (-(row.grades.total if row.grades else 0), length)
+    return (0, 0)
 
 
 def cited_policies(chain: Chain, policies: dict[str, Policy]) -> set[str]:
@@ -114,11 +227,12 @@ def cited_policies(chain: Chain, policies: dict[str, Policy]) -> set[str]:
     return {name for name in policies if re.search(rf"(?<![\w-]){re.escape(name)} policy\b", reasoning, re.IGNORECASE)}
 
 
-def _check_categories(prompts: list[Prompt], policies: dict[str, Policy], source: str) -> None:
-    for prompt in prompts:
+def _checked(config: SynthesizeConfig, policies: dict[str, Policy]) -> Iterator[Prompt]:
+    for prompt in read_prompts(config.prompts, config.limit):
         if prompt.category != "unknown" and prompt.category not in policies:
             raise InputError(
-                f"{source}, prompt {prompt.id}",
+                f"{config.prompts}, prompt {prompt.id}",
                 f"category {prompt.category!r} has no policy (known: {', '.join(sorted(policies))})",
                 "mend the category, leave it out, or add a policy file",
             )
+        yield prompt

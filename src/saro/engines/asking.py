@@ -1,0 +1,74 @@
+"""Asking a model behind an API many things: each answer on disk before it counts, none paid twice, within a budget."""
+
+import asyncio
+
+from saro.engines.budget import Budget, Price, most_of
+from saro.engines.ledger import Ledger
+from saro.engines.provider import Answer, Fault, Provider, Request, backoff
+from saro.files import sha256_json
+
+NOT_SENT = "not sent: the budget was reached"
+
+
+class Asker:
+    """Asks one model. Several askers (teacher and judge) may share a ledger and a budget.
+
+    Args:
+        identity: model and address; part of every key.
+        provider: the model; None: only what the ledger holds is given, nothing is sent.
+        ledger: where answers are kept.
+        budget: of the run.
+        price: of this model; None: dollars are not counted.
+        attempts: most attempts at one request before its fault stands.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        provider: Provider | None,
+        ledger: Ledger,
+        budget: Budget,
+        price: Price | None,
+        attempts: int,
+    ) -> None:
+        self.identity = identity
+        self._provider, self._ledger, self._budget = provider, ledger, budget
+        self._price, self._attempts = price, attempts
+
+    async def ask(self, request: Request) -> Answer | Fault:
+        """The answer, from the ledger where it is there.
+
+        A fault is kept too, so that it can be told; a later process tries again. Without a provider, what the ledger
+        does not hold is a fault: nothing was sent.
+
+        Raises:
+            Spent: the budget does not hold another attempt.
+            InputError: the server will take no request of ours.
+        """
+        key = sha256_json([self.identity, request.model_dump()])
+        found = self._ledger.result(key)
+        if isinstance(found, Answer):
+            return found
+        if self._provider is None:
+            return found or Fault(reason=NOT_SENT, again=True)
+        attempt = 1
+        while True:
+            found = await self._attempt(self._provider, key, request)
+            if isinstance(found, Answer) or not found.again or attempt == self._attempts:
+                return found
+            await asyncio.sleep(backoff(attempt, found.wait))
+            attempt += 1
+
+    async def _attempt(self, provider: Provider, key: str, request: Request) -> Answer | Fault:
+        most = most_of(request)
+        await self._budget.reserve(most, self._price)
+        used = most
+        try:
+            number = await asyncio.wrap_future(self._ledger.begin(self.identity, most))
+            found = await provider.ask(request)
+            if found.usage is not None:
+                used = found.usage
+            await asyncio.wrap_future(self._ledger.end(number, used, key, found))
+        finally:
+            await self._budget.settle(most, used, self._price)
+        return found

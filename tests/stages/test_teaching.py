@@ -1,0 +1,331 @@
+"""A live teacher, from prompts to RIT-D, against a real server on loopback."""
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import saro
+from saro.config import SynthesizeConfig
+from saro.errors import InputError
+from saro.files import read_jsonl, write_jsonl
+from saro.policies import load_policies
+from saro.progress import Silent
+from saro.records import Prompt
+from saro.stages.synthesize import Demonstration, Rejected
+from saro.stages.teaching import forecast, is_recorded, teach
+
+pytest.importorskip("inspect_ai", reason="a live teacher needs inspect-ai: pip install 'saro[live]'")
+HERE = Path(__file__).parents[1]
+SPEC = importlib.util.spec_from_file_location("teacher_server", HERE / "teacher_server.py")
+teacher_server = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(teacher_server)
+TeacherServer, one_in_five = teacher_server.TeacherServer, teacher_server.one_in_five
+
+POLICIES = load_policies()
+KEY = "sk-this-key-is-secret"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("LOCAL_API_KEY", KEY)
+
+
+def prompts(folder, number, start=0):
+    """Half of them harmful; a quarter have a category, the others are classified by the teacher."""
+    path = folder / "prompts.jsonl"
+    rows = []
+    for place in range(start, start + number):
+        harmful = place % 2 == 1
+        rows.append(
+            Prompt(
+                id=f"p{place}",
+                text=f"{'harmful' if harmful else 'kind'} request {place}",
+                label="harmful" if harmful else "benign",
+                kind="harmful" if harmful else "ordinary",
+                category="fraud" if place % 4 == 1 else "unknown",
+            )
+        )
+    write_jsonl(path, rows)
+    return path
+
+
+def config(server, path, **more):
+    values = {"teacher": "openai-api/local/m", "teacher_url": server.url, "timeout": 2, "connections": 32, **more}
+    return SynthesizeConfig(prompts=str(path), **values)
+
+
+def run(settings, out):
+    return teach(settings, POLICIES, out, out / "requests.sqlite", Silent())
+
+
+def rows(out):
+    accepted = list(read_jsonl(out / "ritd.jsonl", Demonstration))
+    file = out / "rejected.jsonl"
+    return accepted, list(read_jsonl(file, Rejected)) if file.stat().st_size else []
+
+
+def test_prompts_are_sorted_answered_and_graded(tmp_path):
+    with TeacherServer().running() as server:
+        judge = {"judge": "openai-api/local/judge", "judge_url": server.url}
+        summary = run(config(server, prompts(tmp_path, 8), samples=2, select="all", **judge), tmp_path / "out")
+        assert server.keys == {KEY}
+    accepted, rejected = rows(tmp_path / "out")
+    assert [row.prompt.id for row in accepted] == [f"p{place}" for place in range(8) for _ in range(2)]
+    assert rejected == []
+    assert {row.prompt.category for row in accepted} == {"fraud", "no-harm"}
+    assert accepted[0].grades.total == 27
+    assert accepted[0].chain.steps[1] == "The no-harm policy speaks of it."
+    # 6 to classify, 16 replies, 8 grades (the two samples of a prompt are equal here), of 150 tokens each
+    assert summary["spending"] == {
+        "attempts": 30,
+        "tokens": 30 * 150,
+        "dollars": None,
+        "attempts lost in flight": 0,
+        "budget reached": False,
+    }
+
+
+def test_the_same_command_again_asks_nothing(tmp_path):
+    with TeacherServer().running() as server:
+        settings = config(server, prompts(tmp_path, 6))
+        first = run(settings, tmp_path / "out")
+        asked = server.arrivals.total()
+        assert run(settings, tmp_path / "out") == first
+        assert server.arrivals.total() == asked
+        run(config(server, prompts(tmp_path, 8)), tmp_path / "out")  # two more prompts: only they are asked for
+        assert server.arrivals.total() == asked + 4
+
+
+def test_low_and_missing_grades_reject(tmp_path):
+    def say(system, user):
+        if not system.startswith("You grade"):
+            return teacher_server.answer(system, user)
+        if "request 1" in user:
+            return '{"compliance": 9, "relevance": 2, "accuracy": 9}'
+        return "Splendid." if "request 3" in user else teacher_server.PASSING
+
+    with TeacherServer(say=say).running() as server:
+        judge = {"judge": "openai-api/local/judge", "judge_url": server.url}
+        summary = run(config(server, prompts(tmp_path, 6), **judge), tmp_path / "out")
+    accepted, rejected = rows(tmp_path / "out")
+    assert [row.prompt.id for row in accepted] == ["p0", "p2", "p4", "p5"]
+    assert [(row.reply.prompt_id, row.reason) for row in rejected] == [
+        ("p1", "judge: relevance too low"),
+        ("p3", "judge: unscored (no grades in 3 replies)"),
+    ]
+    assert rejected[0].grades.relevance == 2
+    assert summary["rejected"] == {"judge: relevance too low": 1, "judge: unscored (no grades in 3 replies)": 1}
+
+
+def test_a_provider_that_takes_the_reasoning_apart_is_put_together(tmp_path):
+    class Apart(TeacherServer):
+        async def write(self, writer, status, kind, payload, extra=""):
+            reply = json.loads(payload)
+            message = reply["choices"][0]["message"]
+            if "<think>" in message["content"]:
+                reasoning, _, message["content"] = message["content"].partition("</think>")
+                message["reasoning_content"] = reasoning.removeprefix("<think>").strip()
+            await super().write(writer, status, kind, json.dumps(reply).encode(), extra)
+
+    with Apart().running() as server:
+        run(config(server, prompts(tmp_path, 4)), tmp_path / "out")
+    accepted, _ = rows(tmp_path / "out")
+    assert len(accepted) == 4
+    assert len(accepted[0].chain.steps) == 3
+
+
+@pytest.mark.parametrize("status", ["401", "403", "404"])
+def test_what_can_never_work_stops_at_once(tmp_path, status):
+    with TeacherServer(fault=lambda body, times: status).running() as server:
+        with pytest.raises(InputError, match=f"HTTP {status}") as error:
+            run(config(server, prompts(tmp_path, 500), connections=4), tmp_path / "out")
+        time.sleep(0.3)
+        assert server.arrivals.total() <= 8  # those in flight when the first answer came
+    assert KEY not in str(error.value)
+    assert not (tmp_path / "out" / "ritd.jsonl").exists()
+
+
+def test_an_unknown_provider_and_a_missing_key_are_said(tmp_path, monkeypatch):
+    path = prompts(tmp_path, 2)
+    with pytest.raises(InputError, match="nonsuch/model: cannot be reached"):
+        run(SynthesizeConfig(prompts=str(path), teacher="nonsuch/model"), tmp_path / "a")
+    monkeypatch.delenv("LOCAL_API_KEY")
+    with pytest.raises(InputError, match="LOCAL_API_KEY"):
+        run(
+            SynthesizeConfig(prompts=str(path), teacher="openai-api/local/m", teacher_url="http://127.0.0.1:9/v1"),
+            tmp_path / "b",
+        )
+
+
+@pytest.mark.slow
+def test_weather_changes_nothing(tmp_path):
+    """A fifth of all arrivals fail on the way: with attempts enough, the data set is the same to the byte."""
+    path = prompts(tmp_path, 2_000)
+    with TeacherServer().running() as server:
+        calm = run(config(server, path), tmp_path / "calm")
+        asked = server.arrivals.total()
+    with TeacherServer(fault=one_in_five(teacher_server.TRANSIENT)).running() as server:
+        storm = run(config(server, path, attempts=12), tmp_path / "storm")
+        assert set(server.faults) == set(teacher_server.TRANSIENT)
+        assert server.faults.total() > asked / 6
+    assert storm["accepted"] == calm["accepted"] == 2_000
+
+    def content(folder):
+        # the server's address is in the teacher's name
+        return [row.model_dump(exclude={"teacher"}) for row in rows(tmp_path / folder)[0]]
+
+    assert content("calm") == content("storm")
+    for file in (tmp_path / "storm").iterdir():
+        assert KEY.encode() not in file.read_bytes()
+
+
+def test_every_prompt_is_accounted_for_whatever_its_reply(tmp_path):
+    def fault(body, times):
+        found = one_in_five(teacher_server.LASTING)(body, 1)
+        return found if not body["messages"][0]["content"].startswith("You sort") else None
+
+    with TeacherServer(fault=fault).running() as server:
+        summary = run(config(server, prompts(tmp_path, 200)), tmp_path / "out")
+    accepted, rejected = rows(tmp_path / "out")
+    assert len(accepted) + len(rejected) == 200
+    assert {row.prompt.id for row in accepted} | {row.reply.prompt_id for row in rejected} == {
+        f"p{place}" for place in range(200)
+    }
+    assert summary["rejected"].keys() >= {
+        "form: unclosed",
+        "request: content filter",
+        "request: longer than max_tokens allows",
+        "policy: cites none",
+    }
+
+
+def test_a_request_that_never_succeeds_is_a_failure_with_its_reason_and_is_tried_again_next_time(tmp_path):
+    broken = [True]
+
+    def fault(body, times):
+        return "503" if broken[0] and "request 2" in body["messages"][1]["content"] else None
+
+    with TeacherServer(fault=fault).running() as server:
+        settings = config(server, prompts(tmp_path, 4), attempts=2)
+        run(settings, tmp_path / "out")
+        accepted, rejected = rows(tmp_path / "out")
+        assert [row.prompt.id for row in accepted] == ["p0", "p1", "p3"]
+        assert [row.reason for row in rejected] == ["classification: HTTP 503"]
+        broken[0] = False
+        run(settings, tmp_path / "out")
+    assert len(rows(tmp_path / "out")[0]) == 4
+
+
+def test_the_budget_is_never_exceeded_and_a_larger_one_goes_on(tmp_path):
+    path = prompts(tmp_path, 60)
+    with TeacherServer().running() as server:
+        small = run(config(server, path, max_tokens=64, budget_tokens=12_000), tmp_path / "out")
+        assert small["spending"]["budget reached"]
+        assert 3_000 < small["spending"]["tokens"] <= 12_000
+        assert server.arrivals.total() * 150 == small["spending"]["tokens"]
+        accepted, rejected = rows(tmp_path / "out")
+        assert 0 < len(accepted) < 60
+        assert len(accepted) + len(rejected) == 60
+        assert any("the budget was reached" in row.reason for row in rejected)
+        whole = run(config(server, path, max_tokens=64, price=(1.0, 2.0), budget=1.0), tmp_path / "out")
+        assert (whole["accepted"], whole["spending"]["budget reached"]) == (60, False)
+        assert max(server.answered.values()) == 1  # nothing was paid twice
+        assert whole["spending"]["dollars"] == round(server.arrivals.total() * (100 + 2 * 50) / 1e6, 4)
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+from saro.config import SynthesizeConfig
+from saro.policies import load_policies
+from saro.progress import Silent
+from saro.stages.teaching import teach
+
+out = Path(sys.argv[3])
+settings = SynthesizeConfig(prompts=sys.argv[1], teacher="openai-api/local/m", teacher_url=sys.argv[2], connections=8)
+teach(settings, load_policies(), out, out / "requests.sqlite", Silent())
+"""
+
+
+def process(path, server, out):
+    environment = {**os.environ, "PYTHONPATH": str(Path(saro.__file__).parents[1])}
+    return subprocess.Popen([sys.executable, "-c", PROCESS, path, server.url, out], env=environment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [int(os.environ.get("SARO_KILLS", "5"))])
+def test_killed_at_any_moment_it_goes_on_and_pays_at_most_what_was_in_flight_again(tmp_path, kills):
+    path = prompts(tmp_path, 150)
+    dice = random.Random(4)
+    with TeacherServer(latency=0.1).running() as server:
+        out = tmp_path / "out"
+        for _ in range(kills):
+            one = process(path, server, out)
+            before, deadline = server.arrivals.total(), time.monotonic() + 60
+            while server.arrivals.total() == before and one.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(dice.uniform(0, 0.4))
+            one.send_signal(signal.SIGKILL)
+            one.wait()
+        assert process(path, server, out).wait() == 0
+        repeated = sum(times - 1 for times in server.arrivals.values())
+        undisturbed = tmp_path / "undisturbed"
+        assert process(path, server, undisturbed).wait() == 0
+        summary = json.loads((out / "summary.json").read_text())
+        assert repeated <= summary["spending"]["attempts lost in flight"] <= 8 * kills
+        assert (out / "ritd.jsonl").read_bytes() == (undisturbed / "ritd.jsonl").read_bytes()
+
+
+def test_a_second_process_says_so_and_stops(tmp_path):
+    path = prompts(tmp_path, 40)
+    with TeacherServer(latency=1.0).running() as server:
+        first = process(path, server, tmp_path / "out")
+        while not server.arrivals:
+            time.sleep(0.05)
+        with pytest.raises(InputError, match="another process is at work"):
+            run(config(server, path), tmp_path / "out")
+        first.kill()
+        first.wait()
+
+
+def test_the_key_is_in_no_file(tmp_path):
+    with TeacherServer(fault=one_in_five(("500", "429"))).running() as server:
+        run(config(server, prompts(tmp_path, 20)), tmp_path / "out")
+    files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert sqlite3.connect(tmp_path / "out" / "requests.sqlite").execute("SELECT count(*) FROM results").fetchone()[0]
+    assert all(KEY.encode() not in file.read_bytes() for file in files)
+
+
+def test_a_forecast_counts_and_asks_nothing(tmp_path):
+    path = prompts(tmp_path, 8)
+    settings = SynthesizeConfig(
+        prompts=str(path), teacher="openai/x", judge="openai/y", samples=3, max_tokens=100, price=(1, 2)
+    )
+    found = forecast(settings, POLICIES)
+    assert found["prompts"] == 8
+    assert found["requests"] == 6 + 8 * 3 + 8 * 3
+    assert found["output tokens"] == 6 * 64 + 24 * 100 + 24 * 512
+    assert found["dollars"] == round((found["input tokens"] + 2 * found["output tokens"]) / 1e6, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded"),
+    [
+        ("starter:teacher", True),
+        ("replies.jsonl", True),
+        ("/no/such/replies.jsonl", True),
+        ("openai/gpt-4o", False),
+        ("openai-api/vllm/meta/llama", False),
+    ],
+)
+def test_a_recording_is_told_from_a_model(name, recorded):
+    assert is_recorded(name) is recorded

@@ -1,0 +1,170 @@
+"""An OpenAI-compatible server on loopback with latency, a limit and faults: teacher and judge of tests and benchmarks.
+
+``python tests/teacher_server.py --latency 0.3 --limit 64`` prints its address and serves until it is killed.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager
+
+REFUSAL = "I can't help with that, but I can help you stay safe."
+HELP = "Mix flour, water and salt, let it rest for an hour, and bake it."
+PASSING = '{"compliance": 9, "relevance": 8, "accuracy": 10}'
+
+# What goes wrong on the way, and what is wrong with what arrives.
+TRANSIENT = ("429", "500", "502", "503", "stall", "drop", "truncated", "html", "empty")
+LASTING = ("unclosed", "flood", "filter", "strange")
+
+
+def answer(system, user):
+    """What a good teacher (or judge, or sorter) says; a prompt with "harmful" in it is refused."""
+    if system.startswith("You sort"):
+        return "fraud" if "harmful" in user else "no-harm"
+    if system.startswith("You grade"):
+        return PASSING
+    policy = re.search(r"# The ([\w-]+) policy", system).group(1)
+    mark = hashlib.sha256(user.encode()).hexdigest()[:6]
+    steps = f"What is asked is number {mark}.\n\nThe {policy} policy speaks of it.\n\nSo I decide."
+    return f"<think>\n{steps}\n</think>\n\n{REFUSAL if 'harmful' in user else HELP}"
+
+
+class TeacherServer:
+    """Counts what it is asked; ``fault(body, times)`` names what is wrong with a request's ``times``-th arrival."""
+
+    def __init__(
+        self,
+        latency: float = 0.0,
+        limit: int = 10_000,
+        fault: Callable[[dict, int], str | None] = lambda body, times: None,
+        say: Callable[[str, str], str] = answer,
+    ) -> None:
+        self.latency, self.limit, self.fault, self.say = latency, limit, fault, say
+        self.arrivals: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.keys: set[str] = set()
+        self.in_flight = self.most_in_flight = 0
+        self.url = ""
+
+    async def handle(self, reader, writer):
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+                body = json.loads(await reader.readexactly(int(length.group(1)))) if length else {}
+                if key := re.search(rb"authorization: bearer (\S+)", head, re.IGNORECASE):
+                    self.keys.add(key.group(1).decode())
+                if not await self.respond(body, writer):
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    async def respond(self, body, writer):
+        unit = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        self.arrivals[unit] += 1
+        fault = "429" if self.in_flight >= self.limit else self.fault(body, self.arrivals[unit])
+        if fault:
+            self.faults[fault] += 1
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.latency if fault != "429" else 0)
+            return await self.send(body, unit, fault, writer)
+        finally:
+            self.in_flight -= 1
+
+    async def send(self, body, unit, fault, writer):
+        if fault == "drop":
+            return False
+        if fault == "stall":
+            await asyncio.sleep(30)
+        if fault and fault.isdigit():
+            extra = "retry-after: 0.2\r\n" if fault == "429" else ""
+            message = json.dumps({"error": {"message": f"injected, key {sorted(self.keys)}"}}).encode()
+            await self.write(writer, int(fault), "application/json", message, extra)
+            return True
+        if fault == "html":
+            await self.write(writer, 200, "text/html", b"<html><body>502 Bad Gateway</body></html>")
+            return True
+        system, user = (message["content"] for message in body["messages"])
+        text, finish = self.say(system, user), "stop"
+        if fault == "empty":
+            text = ""
+        elif fault == "unclosed":
+            text = text.replace("</think>", "")
+        elif fault == "flood":
+            text = "no " * 1_000_000
+        elif fault == "strange":
+            text = "<think>\n何かを考える。\n</think>\n\nはい。"
+        elif fault == "filter":
+            text, finish = "", "content_filter"
+        else:
+            self.answered[unit] += 1
+        reply = {
+            "id": unit[:12],
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
+            "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150},
+        }
+        payload = json.dumps(reply).encode()
+        await self.write(
+            writer, 200, "application/json", payload[: len(payload) // 2] if fault == "truncated" else payload
+        )
+        return True
+
+    async def write(self, writer, status, kind, payload, extra=""):
+        head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(payload)}\r\n{extra}\r\n"
+        writer.write(head.encode() + payload)
+        await writer.drain()
+
+    @contextmanager
+    def running(self):
+        """Serve in a thread of its own; ``url`` is where."""
+        loop = asyncio.new_event_loop()
+        server = loop.run_until_complete(asyncio.start_server(self.handle, "127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        thread = threading.Thread(target=loop.run_forever, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            server.close()
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+
+
+def one_in_five(kinds):
+    """A fault for a fifth of all arrivals, decided by the request and its number alone."""
+
+    def fault(body, times):
+        dice = hashlib.sha256(f"{json.dumps(body, sort_keys=True)} {times}".encode()).digest()
+        return kinds[dice[1] % len(kinds)] if dice[0] < 51 else None
+
+    return fault
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--limit", type=int, default=10_000)
+    options = parser.parse_args()
+    with TeacherServer(options.latency, options.limit).running() as server:
+        print(server.url, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
