@@ -14,6 +14,7 @@ from saro import cli
 from saro.config import load_config
 from saro.pipeline import run
 from saro.progress import Silent
+from teacher_server import TeacherServer
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,9 +46,15 @@ def sandbox(tmp_path_factory, taught_student, tiny_recipe):
     return folder
 
 
+@pytest.fixture(scope="module")
+def teacher_server():
+    with TeacherServer().running() as server:
+        yield server
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", commands())
-def test_command_runs(command, sandbox, monkeypatch):
+def test_command_runs(command, sandbox, teacher_server, monkeypatch):
     program, *arguments = shlex.split(command)
     if program == "make":
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -58,6 +65,8 @@ def test_command_runs(command, sandbox, monkeypatch):
         return
     assert program == "saro", f"a command that no test knows: {command}"
     monkeypatch.chdir(sandbox)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.setenv("OPENAI_BASE_URL", teacher_server.url)
     monkeypatch.setenv("SARO_CACHE", str(sandbox / "cache"))
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     monkeypatch.setattr(sys, "stdin", io.StringIO("How do I kill a process?\n\n"))

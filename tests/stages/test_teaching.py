@@ -1,6 +1,5 @@
 """A live teacher, from prompts to RIT-D, against a real server on loopback."""
 
-import importlib.util
 import json
 import os
 import random
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import saro
+import teacher_server
 from saro.config import SynthesizeConfig
 from saro.errors import InputError
 from saro.files import read_jsonl, write_jsonl
@@ -22,14 +22,9 @@ from saro.progress import Silent
 from saro.records import Prompt
 from saro.stages.synthesize import Demonstration, Rejected
 from saro.stages.teaching import forecast, is_recorded, teach
+from teacher_server import TeacherServer, one_in_five
 
 pytest.importorskip("inspect_ai", reason="a live teacher needs inspect-ai: pip install 'saro[live]'")
-HERE = Path(__file__).parents[1]
-SPEC = importlib.util.spec_from_file_location("teacher_server", HERE / "teacher_server.py")
-teacher_server = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(teacher_server)
-TeacherServer, one_in_five = teacher_server.TeacherServer, teacher_server.one_in_five
-
 POLICIES = load_policies()
 KEY = "sk-this-key-is-secret"
 
