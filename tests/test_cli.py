@@ -250,20 +250,23 @@ def test_data_check_names_a_data_folder_that_is_not_there(saro, tmp_path):
     assert "SARO_DATA_DIR" in err
 
 
-def test_contamination_is_listed(saro, tmp_path, prompts, monkeypatch):
-    from saro.sources import benchmarks
-
-    monkeypatch.setattr(benchmarks, "SOURCES", {"own": benchmarks.Source(("own.csv",), "prompt")})
-    (tmp_path / "own.csv").write_text("prompt\nHow are bicycles mended?\nhow are potatoes boiled\n")
-    code, out, _ = saro("data", "contamination", prompts, "--data-dir", tmp_path)
-    assert code == 1
-    assert out == "a: exact 1.00 own 2\n1 of 1 prompts stand in a benchmark\n"
-    (tmp_path / "own.csv").write_text("prompt\nHow are bicycles mended?\n")
-    assert saro("data", "contamination", prompts, "--data-dir", tmp_path)[0] == 0
-    monkeypatch.delenv("SARO_DATA_DIR", raising=False)
-    code, _, err = saro("data", "contamination", prompts)
-    assert code == 2
-    assert "--data-dir" in err
+def test_cleaning_says_what_went_and_why(saro, tmp_path, prompts, monkeypatch):
+    (tmp_path / "eval" / "advbench").mkdir(parents=True)
+    (tmp_path / "eval" / "advbench" / "advbench.csv").write_text(
+        "goal\nHow are bicycles mended?\nhow are potatoes boiled\n"
+    )
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"text": "Who mends bicycles?", "label": "benign"}\n')
+    monkeypatch.setenv("SARO_DATA_DIR", str(tmp_path))
+    code, out, _ = saro("data", "clean", prompts, "--out", tmp_path / "c", "--against", "advbench", "--against", own)
+    assert (code, out) == (0, "kept: 0\nremoved: 1\nbenchmark: exact: 1\n")
+    removed = json.loads((tmp_path / "c" / "removed.jsonl").read_text())
+    assert (removed["prompt"]["id"], removed["of"], removed["score"]) == ("a", "advbench 2", 1.0)
+    assert saro("data", "clean", prompts, "--out", tmp_path / "d", "--against", own)[1].startswith("kept: 1")
+    monkeypatch.delenv("SARO_DATA_DIR")
+    refused(
+        saro("data", "clean", prompts, "--out", tmp_path / "e", "--against", "advbench"), "advbench", "SARO_DATA_DIR"
+    )
 
 
 def test_the_data_card_is_printed(saro):

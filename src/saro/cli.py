@@ -3,6 +3,7 @@
 import errno
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -244,33 +245,30 @@ def data_check(
         raise typer.Exit(1)
 
 
-@data.command("contamination")
-def data_contamination(
-    prompts: Annotated[
-        str, typer.Argument(help="JSONL of prompts, or a part of the starter pack such as starter:train")
-    ],
-    data_dir: Annotated[Path | None, typer.Option(help="folder of public data sets; default: SARO_DATA_DIR")] = None,
+@data.command("clean")
+def data_clean(
+    prompts: Annotated[str, typer.Argument(help="JSONL of prompts")],
+    out: Annotated[Path, typer.Option("--out", help="folder for kept.jsonl and removed.jsonl")],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="what must not be trained on: a benchmark's name, all of them by `all`, or a JSONL; repeatable"
+        ),
+    ] = None,
+    near: Annotated[float, typer.Option(help="Jaccard index from which two prompts are near duplicates")] = 0.6,
 ) -> None:
-    """List prompts that stand in a public benchmark, word for word, in part or reworded; exit code 1 if any does."""
-    from saro.errors import InputError
-    from saro.sources import benchmarks
-    from saro.sources.decontamination import contaminated
-    from saro.sources.prompts import load_prompts
+    """Take out prompts that stand there twice or nearly so, or in a benchmark (word for word, in part or reworded)."""
+    from saro.files import write_jsonl
+    from saro.sources.benchmarks import SOURCES
+    from saro.sources.cleaning import clean
+    from saro.sources.prompts import load_prompts, load_texts
 
-    folder = benchmarks.data_dir(data_dir)
-    if folder is None:
-        raise InputError(
-            prompts, "no data folder to compare with", f"name one with --data-dir or {benchmarks.VARIABLE}"
-        )
-    rows = load_prompts(prompts)
-    texts = {name: benchmarks.benchmark_texts(name, folder) for name in benchmarks.SOURCES}
-    matches = contaminated([row.text for row in rows], texts)
-    for match in matches:
-        row = rows[match.prompt].id
-        typer.echo(f"{row}: {match.method} {match.score:.2f} {match.benchmark} {match.place + 1}")
-    typer.echo(f"{len(matches)} of {len(rows)} prompts stand in a benchmark")
-    if matches:
-        raise typer.Exit(1)
+    names = [one for name in against or [] for one in (SOURCES if name == "all" else [name])]
+    kept, removed = clean(load_prompts(prompts), {name: load_texts(name) for name in names}, near)
+    write_jsonl(out / "kept.jsonl", kept)
+    write_jsonl(out / "removed.jsonl", removed)
+    reasons = Counter(row.reason for row in removed)
+    _echo({"kept": len(kept), "removed": len(removed), **dict(sorted(reasons.items()))})
 
 
 @app.command("config")

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 GRAM = 5
+_STRETCH = 512  # rows compared at once, to bound the memory
 
 
 class NearPair(NamedTuple):
@@ -42,14 +43,12 @@ def near_matches(left: Sequence[str], right: Sequence[str], threshold: float) ->
     except ValueError:  # scikit-learn's word for "no 5-gram anywhere"
         return []
     ours, theirs = vectorizer.transform(left), vectorizer.transform(right)
-    shared = (ours @ theirs.T).tocoo()
-    sizes_left, sizes_right = _sizes(ours), _sizes(theirs)
-    union = sizes_left[shared.row] + sizes_right[shared.col] - shared.data
-    jaccard = shared.data / union
-    hits = (jaccard >= threshold).nonzero()[0]
-    found = [NearPair(int(shared.row[hit]), int(shared.col[hit]), float(jaccard[hit])) for hit in hits]
-    return sorted(found)
-
-
-def _sizes(rows: Any) -> Any:
-    return rows.getnnz(axis=1)
+    sizes_left, sizes_right = ours.getnnz(axis=1), theirs.getnnz(axis=1)
+    found: list[NearPair] = []
+    for start in range(0, len(left), _STRETCH):
+        shared = (ours[start : start + _STRETCH] @ theirs.T).tocoo()
+        rows = shared.row + start
+        jaccard = shared.data / (sizes_left[rows] + sizes_right[shared.col] - shared.data)
+        hits = (jaccard >= threshold).nonzero()[0]
+        found += sorted(NearPair(int(rows[hit]), int(shared.col[hit]), float(jaccard[hit])) for hit in hits)
+    return found

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from saro.errors import InputError
 from saro.files import read_jsonl, read_jsonl_objects, validation_problem
 from saro.records import LABEL_OF_KIND, Prompt, Question
-from saro.sources.benchmarks import load_benchmark, locate_benchmark
+from saro.sources.benchmarks import SOURCES, VARIABLE, benchmark_texts, data_dir, load_benchmark, locate_benchmark
 
 STARTER = Path(__file__).parent.parent / "starter"
 _KIND_OF_LABEL = {"harmful": "harmful", "benign": "ordinary"}
@@ -66,6 +66,20 @@ def read_prompts(name: str, limit: int | None = None) -> Iterator[Prompt]:
         yield prompt
         if len(lines) == limit:
             break
+
+
+def load_texts(name: str) -> list[str]:
+    """The texts alone of a public benchmark in ``SARO_DATA_DIR``, by its name, or of prompts as :func:`load_prompts`.
+
+    Raises:
+        InputError: as :func:`load_prompts`; or no data folder is named for a benchmark.
+    """
+    if name not in SOURCES:
+        return [prompt.text for prompt in read_prompts(name)]
+    folder = data_dir()
+    if folder is None:
+        raise InputError(name, "no data folder is named", f"set {VARIABLE} to the folder that holds it")
+    return benchmark_texts(name, folder)
 
 
 def load_questions(name: str) -> list[Question]:
