@@ -88,6 +88,17 @@ def synthesize(
 
 
 @app.command()
+def export(
+    ritd: Annotated[Path, typer.Option(help="JSONL of RIT-D, from synthesize")],
+    out: Out,
+) -> None:
+    """Write RIT-D for other trainers: conversational JSONL and Parquet, and a data-set card."""
+    from saro.stages.export import export
+
+    _echo(export(ritd, out))
+
+
+@app.command()
 def templates() -> None:
     """Print what a live teacher and judge are told."""
     from saro.templates import template_files
