@@ -14,8 +14,8 @@ from saro.stages.synthesize import Demonstration
 def export(ritd: Path, out: Path) -> dict[str, object]:
     """Write RIT-D as ``messages`` and as ``prompt_completion``, each as JSONL and Parquet, and a card.
 
-    ``messages`` carries the reasoning as ``reasoning_content``, for chat templates that render it; ``prompt_completion``
-    carries it in the text, in tags, for any template.
+    ``messages`` carries the reasoning as ``reasoning_content``, for chat templates that render it;
+    ``prompt_completion`` carries it in the text, in tags, for any template.
 
     Args:
         ritd: from ``synthesize``.
@@ -78,7 +78,7 @@ def _card(rows: list[Demonstration], summary: Mapping[str, Any]) -> str:
         "",
         f"{len(rows):,} prompts answered with safety reasoning by {teachers}, made by SaRO {saro.__version__}.",
         "`messages.*` carries the reasoning as `reasoning_content`, `prompt_completion.*` in `<think>` tags.",
-        "The terms of the teacher's provider may limit what may be trained on its replies: say under which you publish.",
+        "The terms of the teacher's provider may limit what may be trained on its replies: say which hold.",
         "",
         *_counts("kind", Counter(row.prompt.kind for row in rows)),
         *_counts("policy", Counter(row.prompt.category for row in rows)),
