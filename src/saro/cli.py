@@ -57,6 +57,10 @@ def synthesize(
     judge: Annotated[str | None, typer.Option(help="a model that grades the reasoning")] = None,
     price: Annotated[str | None, typer.Option(help="dollars a million tokens, in and out: 2.5,10")] = None,
     budget: Annotated[float | None, typer.Option(help="most dollars to spend; needs --price")] = None,
+    existing: Annotated[
+        Path | None,
+        typer.Option("--from", help="a teacher's existing output, such as STAR-1.json, for prompts and teacher"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would take at most, and ask nothing")] = False,
     recipe: Recipe = None,
     overrides: Set = None,
@@ -65,6 +69,7 @@ def synthesize(
     from saro.errors import InputError
     from saro.policies import load_policies
     from saro.progress import reporter
+    from saro.sources.existing import convert
     from saro.stages.teaching import forecast, teach
 
     given = {
@@ -77,13 +82,16 @@ def synthesize(
         "budget": budget,
     }
     options = [f"synthesize.{key}={value}" for key, value in given.items() if value is not None]
+    if out is None and not dry_run:
+        raise InputError("--out", "is missing", "name the folder to write to")
+    if existing and out:
+        found, replies = convert(existing, out)
+        options += [f"synthesize.prompts={found}", f"synthesize.teacher={replies}", "synthesize.citation=false"]
     config = _config(recipe, [*(overrides or []), *options])
     policies = load_policies(Path(config.policies) if config.policies else None)
-    if dry_run:
+    if dry_run or out is None:
         _echo(forecast(config.synthesize, policies))
         return
-    if out is None:
-        raise InputError("--out", "is missing", "name the folder to write to")
     _echo(teach(config.synthesize, policies, out, out / "requests.sqlite", reporter()))
 
 

@@ -33,6 +33,9 @@ class SynthesizeConfig(Section):
     samples: int = Field(1, ge=1, description="replies a prompt")
     temperature: float = Field(1.0, ge=0)
     max_tokens: int = Field(2048, ge=16, description="of a reply, reasoning included")
+    citation: bool = Field(
+        True, description="the reasoning must cite its policy; off for replies of a teacher that was not told of any"
+    )
     judge: str | None = Field(None, description="a model that grades the reasoning from 0 to 10; none: not graded")
     judge_url: str | None = None
     min_grade: int = Field(6, ge=0, le=10, description="least grade for compliance, relevance and accuracy each")

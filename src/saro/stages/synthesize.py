@@ -151,12 +151,11 @@ async def _examined(
         return [(nothing, Rejected(reply=nothing, reason=f"classification: {policy}"))]
     found: list[tuple[Reply, Demonstration | Rejected]] = []
     for reply in await panel.teacher.replies(prompt, policy):
-        read = _read(reply, prompt, policy, panel.policies)
-        if isinstance(read, str):
-            found.append((reply, Rejected(reply=reply, reason=read)))
+        chain = _read(reply, prompt, policy, panel.policies, config.citation)
+        if isinstance(chain, str):
+            found.append((reply, Rejected(reply=reply, reason=chain)))
             continue
-        chain, cited = read
-        grades = await panel.judge.grade(prompt, chain, cited) if panel.judge else None
+        grades = await panel.judge.grade(prompt, chain, policy) if panel.judge and policy else None
         if isinstance(grades, str):
             found.append((reply, Rejected(reply=reply, reason=f"judge: unscored ({grades})")))
         elif grades and (low := _lowest(grades, config.min_grade)):
@@ -168,9 +167,9 @@ async def _examined(
 
 
 def _read(
-    reply: Reply, prompt: Prompt, policy: Policy | None, policies: dict[str, Policy]
-) -> tuple[Chain, Policy] | str:
-    """The chain of a reply and the policy that it goes by, or the reason why it is not acceptable."""
+    reply: Reply, prompt: Prompt, policy: Policy | None, policies: dict[str, Policy], citation: bool
+) -> Chain | str:
+    """The chain of an acceptable reply, or the reason why it is not acceptable."""
     if reply.fault is not None:
         return f"request: {reply.fault}"
     if reply.finish == "length":
@@ -181,11 +180,11 @@ def _read(
     if not read_outcome(reply.text, prompt.label).wished:
         return "outcome: answers the harmful" if prompt.label == "harmful" else "outcome: refuses the benign"
     cited = cited_policies(parsed, policies)
-    if not cited:
+    if citation and not cited:
         return "policy: cites none"
-    if policy is not None and cited != {policy.id}:
+    if policy is not None and cited - {policy.id}:
         return "policy: cites another"
-    return parsed, policy or policies[min(cited)]
+    return parsed
 
 
 def _lowest(grades: Grades, least: int) -> str | None:

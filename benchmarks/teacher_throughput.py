@@ -1,0 +1,109 @@
+"""A live teacher against a server's ceiling: requests a second, and memory however many prompts.
+
+    python benchmarks/teacher_throughput.py [--prompts 2000] [--out benchmarks/results/teacher_throughput.json]
+
+A server on loopback answers after 300 ms and takes 64 requests at once: at most 64 / 0.3 = 213 requests a second
+can be answered. The teacher asks through Inspect, writes its ledger and reserves its budget as always. Memory is
+measured in processes of their own, at 1,000 prompts and at 50,000, against a server without latency.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LATENCY, LIMIT = 0.3, 64
+ROOT = Path(__file__).parent.parent
+
+
+def server(latency: float, limit: int) -> tuple[subprocess.Popen[str], str]:
+    """The test server in a process of its own, and its address."""
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "teacher_server.py"),
+        "--latency",
+        str(latency),
+        "--limit",
+        str(limit),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def teach(url: str, count: int, folder: Path) -> dict[str, float]:
+    """Ask for ``count`` prompts' chains, in this process."""
+    from saro.config import SynthesizeConfig
+    from saro.engines.ledger import Ledger
+    from saro.memory import peak_memory
+    from saro.policies import load_policies
+    from saro.progress import reporter
+    from saro.stages import teaching
+
+    prompts = folder / "prompts.jsonl"
+    with prompts.open("w") as handle:
+        for place in range(count):
+            text = f"kind request {place}: " + "tell me how bread is baked in a village " * 10
+            row = {"id": f"p{place}", "text": text, "label": "benign", "category": "no-harm"}
+            handle.write(json.dumps(row) + "\n")
+    config = SynthesizeConfig(
+        prompts=str(prompts), teacher="openai-api/local/m", teacher_url=url, connections=LIMIT, budget_tokens=10**9
+    )
+    started = time.monotonic()
+    teaching.teach(config, load_policies(), folder / "out", folder / "out" / "requests.sqlite", reporter())
+    seconds = time.monotonic() - started
+    with Ledger(folder / "out" / "requests.sqlite") as ledger:
+        attempts = ledger.attempts()
+    return {"seconds": seconds, "attempts": attempts, "peak_gb": peak_memory()}
+
+
+def measured(latency: float, limit: int, count: int) -> dict[str, float]:
+    """One measurement in a process of its own."""
+    process, url = server(latency, limit)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, str(Path(__file__).resolve()), "--one", url, str(count), folder]
+            environment = {**os.environ, "LOCAL_API_KEY": "none", "PYTHONPATH": str(ROOT / "src")}
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+            found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+            return found
+    finally:
+        process.kill()
+
+
+def main() -> None:
+    """Measure and print; write the figures to a file."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--prompts", type=int, default=2000)
+    parser.add_argument("--many", type=int, default=50_000)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/teacher_throughput.json"))
+    parser.add_argument("--one", nargs=3, metavar=("URL", "PROMPTS", "FOLDER"))
+    options = parser.parse_args()
+    if options.one:
+        url, count, folder = options.one
+        print(json.dumps(teach(url, int(count), Path(folder))))
+        return
+    speed = measured(LATENCY, LIMIT, options.prompts)
+    few, many = measured(0.0, 10_000, 1000), measured(0.0, 10_000, options.many)
+    ceiling = LIMIT / LATENCY
+    result = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "ceiling, requests a second": round(ceiling, 1),
+        "requests a second": round(speed["attempts"] / speed["seconds"], 1),
+        "share of the ceiling": round(speed["attempts"] / speed["seconds"] / ceiling, 3),
+        "peak memory at 1,000 prompts, MB": round(few["peak_gb"] * 1000),
+        f"peak memory at {options.many:,} prompts, MB": round(many["peak_gb"] * 1000),
+        f"seconds for {options.many:,} prompts without latency": round(many["seconds"]),
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
