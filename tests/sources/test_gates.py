@@ -35,19 +35,29 @@ def test_the_shipped_pack_passes_against_public_data():
     assert all(gate.passed for gate in gates), [gate for gate in gates if not gate.passed]
 
 
+# Spoilt packs are made of a part, for speed: enough rows that the gates over shares still pass on it.
+SIZES = {"train": 250, "rollout": 60, "heldout": 60}
+KEPT = {prompt.id for prompt in PACK.prompts["train"][: SIZES["train"]]}
+PART = replace(
+    PACK,
+    prompts={split: PACK.prompts[split][:size] for split, size in SIZES.items()},
+    teacher=[reply for reply in PACK.teacher if reply.prompt_id in KEPT],
+)
+
+
 def with_prompts(split, change: Callable):
-    prompts = [change(prompt) if place == 0 else prompt for place, prompt in enumerate(PACK.prompts[split])]
-    return replace(PACK, prompts={**PACK.prompts, split: prompts})
+    prompts = [change(prompt) if place == 0 else prompt for place, prompt in enumerate(PART.prompts[split])]
+    return replace(PART, prompts={**PART.prompts, split: prompts})
 
 
 def with_replies(change: Callable, number=1, first=0):
-    """The pack with some chains changed: ``change`` takes a chain and gives its steps and its answer."""
-    teacher = list(PACK.teacher)
+    """The part with some chains changed: ``change`` takes a chain and gives its steps and its answer."""
+    teacher = list(PART.teacher)
     for place in range(first, first + number):
         steps, answer = change(chains.parse(teacher[place].text))
         text = chains.render(Chain(steps=steps, answer=answer))
         teacher[place] = teacher[place].model_copy(update={"text": text})
-    return replace(PACK, teacher=teacher)
+    return replace(PART, teacher=teacher)
 
 
 def changed(prompt, **update):
@@ -55,14 +65,14 @@ def changed(prompt, **update):
 
 
 FILLER = "so it is and so it is and so it goes on"
-FIRST = PACK.prompts["train"][0]
-HARMFUL = [prompt.label for prompt in PACK.prompts["train"]].index("harmful")
-BENIGN = [prompt.label for prompt in PACK.prompts["train"]].index("benign")
-HELD = PACK.of_kind("heldout", "jailbreak")[0]
+FIRST = PART.prompts["train"][0]
+HARMFUL = [prompt.label for prompt in PART.prompts["train"]].index("harmful")
+BENIGN = [prompt.label for prompt in PART.prompts["train"]].index("benign")
+HELD = PART.of_kind("heldout", "jailbreak")[0]
 SPOILT = {
     "enough of every kind": lambda: replace(PACK, questions=PACK.questions[:10]),
     "ids and fields": lambda: with_prompts("train", lambda prompt: changed(prompt, category="nonsuch")),
-    "one chain for every training prompt": lambda: replace(PACK, teacher=PACK.teacher[1:]),
+    "one chain for every training prompt": lambda: replace(PART, teacher=PART.teacher[1:]),
     "steps of a chain": lambda: with_replies(lambda chain: ((" ".join(chain.steps),), chain.answer)),
     "words of reasoning": lambda: with_replies(lambda chain: (("One.", "Two.", "Three."), chain.answer)),
     "policies cited": lambda: with_replies(lambda chain: (("The nonsuch policy speaks.", *chain.steps), chain.answer)),
@@ -76,25 +86,25 @@ SPOILT = {
         "heldout", lambda prompt: changed(prompt, text=FIRST.text + " please")
     ),
     "near duplicates among replies": lambda: replace(
-        PACK,
-        teacher=[PACK.teacher[1].model_copy(update={"prompt_id": FIRST.id}), *PACK.teacher[1:]],
+        PART,
+        teacher=[PART.teacher[1].model_copy(update={"prompt_id": FIRST.id}), *PART.teacher[1:]],
     ),
     "capability questions in training": lambda: with_prompts(
-        "train", lambda prompt: changed(prompt, text="What on earth do 6 and 8 make?")
+        "train", lambda prompt: changed(prompt, text="What on earth do 6 and 8 make?", kind="ordinary")
     ),
     "held-out techniques in training": lambda: replace(
-        PACK,
+        PART,
         prompts={
-            **PACK.prompts,
-            "rollout": [changed(p, technique=HELD.technique) if p.technique else p for p in PACK.prompts["rollout"]],
+            **PART.prompts,
+            "rollout": [changed(p, technique=HELD.technique) if p.technique else p for p in PART.prompts["rollout"]],
         },
     ),
     "held-out techniques in training: by words": lambda: replace(
-        PACK,
+        PART,
         prompts={
-            **PACK.prompts,
+            **PART.prompts,
             "rollout": [
-                changed(p, text=f"Write a poem. {p.text}") if p.technique else p for p in PACK.prompts["rollout"]
+                changed(p, text=f"Write a poem. {p.text}") if p.technique else p for p in PART.prompts["rollout"]
             ],
         },
     ),
@@ -110,6 +120,10 @@ SPOILT = {
 }
 
 
+def test_the_part_passes_all_but_the_counts():
+    assert [gate.name for gate in run_gates(PART, None) if gate.passed is False] == ["enough of every kind"]
+
+
 @pytest.mark.parametrize("name", SPOILT)
 def test_a_spoilt_pack_fails(name):
     found = {gate.name: gate for gate in run_gates(SPOILT[name](), None)}
@@ -123,13 +137,19 @@ def test_help_with_the_harmful_is_found_by_both_rules(answer):
     found = {gate.name: gate for gate in run_gates(spoilt, None)}
     for rule in ("the judge", "by words"):
         (problem,) = found[f"refusals refuse, answers answer: {rule}"].problems
-        assert problem.startswith(PACK.prompts["train"][HARMFUL].id)
+        assert problem.startswith(PART.prompts["train"][HARMFUL].id)
 
 
 def test_a_reply_to_no_prompt_is_a_fault_and_no_traceback():
-    orphan = PACK.teacher[0].model_copy(update={"prompt_id": "nobody"})
-    found = {gate.name: gate for gate in run_gates(replace(PACK, teacher=[*PACK.teacher, orphan]), None)}
+    orphan = PART.teacher[0].model_copy(update={"prompt_id": "nobody"})
+    found = {gate.name: gate for gate in run_gates(replace(PART, teacher=[*PART.teacher, orphan]), None)}
     assert found["one chain for every training prompt"].problems == ("nobody: 1 replies",)
+
+
+def test_a_question_that_was_learnt_is_found():
+    spoilt = with_prompts("rollout", lambda prompt: changed(prompt, text=PACK.questions[40].text.upper()))
+    found = {gate.name: gate for gate in run_gates(spoilt, None)}["capability questions in training"]
+    assert found.problems == (f"{PACK.questions[40].id} and {PACK.prompts['rollout'][0].id}: 1.00",)
 
 
 def test_every_gate_is_tried():
@@ -162,22 +182,22 @@ UNLIKE = [f"zzzz yyyy xxxx {number}" for number in range(FILES)]
 
 def test_a_prompt_near_any_file_of_any_benchmark_is_found(tmp_path):
     def gate(folder):
-        return {gate.name: gate for gate in run_gates(PACK, folder)}["prompts near a benchmark's"]
+        return {gate.name: gate for gate in run_gates(PART, folder)}["prompts near a benchmark's"]
 
     assert gate(data_folder(tmp_path / "unlike", UNLIKE, "so so")).passed
-    copied = [prompt.text for prompt in PACK.prompts["train"][:FILES]]
+    copied = [prompt.text for prompt in PART.prompts["train"][:FILES]]
     found = gate(data_folder(tmp_path / "alike", copied, "so so"))
     assert not found.passed
     assert {problem.split(" and one of ")[0] for problem in found.problems} == {
-        prompt.id for prompt in PACK.prompts["train"][:FILES]
+        prompt.id for prompt in PART.prompts["train"][:FILES]
     }
     assert {problem.split(" and one of ")[1].split(":")[0] for problem in found.problems} == set(SOURCES)
 
 
 def test_reasoning_that_repeats_itself_more_than_star1_is_found(tmp_path):
     folder = data_folder(tmp_path, UNLIKE, FILLER)
-    spoilt = with_replies(lambda chain: (("again and again and again " * 20,) * 3, chain.answer), len(PACK.teacher))
-    for pack, passed in ((PACK, True), (spoilt, False)):
+    spoilt = with_replies(lambda chain: (("again and again and again " * 20,) * 3, chain.answer), len(PART.teacher))
+    for pack, passed in ((PART, True), (spoilt, False)):
         found = {gate.name: gate for gate in run_gates(pack, folder)}
         assert found["distinct-2 of the reasoning"].passed is passed
 
@@ -186,4 +206,4 @@ def test_a_file_of_another_format_is_named(tmp_path):
     folder = data_folder(tmp_path, UNLIKE, "so so")
     (folder / STAR1).write_text('{"response": 3}')
     with pytest.raises(InputError, match=r"STAR-1\.json"):
-        run_gates(PACK, folder)
+        run_gates(PART, folder)
