@@ -4,6 +4,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -38,8 +40,19 @@ def test_an_answer_takes_the_place_of_a_fault(tmp_path):
         assert (ledger.attempts(), ledger.spent()) == (2, {"m": USED})
 
 
+def test_what_nobody_waits_for_any_more_is_written_all_the_same(tmp_path):
+    with Ledger(tmp_path / "r.sqlite") as ledger:
+        number = ledger.begin("m", MOST).result()
+        ledger._waiting.put((lambda connection: time.sleep(0.1), Future()))  # the next ones wait behind it
+        ledger.end(number, USED, "k", ANSWER).cancel()
+        ledger.begin("m", MOST).result()
+        assert ledger.result("k") == ANSWER
+
+
 WRITER = """
 import sys
+import time
+from concurrent.futures import Future
 from pathlib import Path
 from saro.engines.ledger import Ledger
 from saro.engines.provider import Answer, Usage

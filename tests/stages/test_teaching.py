@@ -312,6 +312,15 @@ def test_a_forecast_counts_and_asks_nothing(tmp_path):
     assert found["dollars"] == round((found["input tokens"] + 2 * found["output tokens"]) / 1e6, 2)
 
 
+def test_a_secret_in_the_address_is_not_written(tmp_path):
+    with TeacherServer().running() as server:
+        url = server.url.replace("http://", "http://user:hidden@")
+        run(config(server, prompts(tmp_path, 2), teacher_url=url), tmp_path / "out")
+    files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert files
+    assert all(b"hidden" not in file.read_bytes() for file in files)
+
+
 @pytest.mark.parametrize(
     ("name", "recorded"),
     [

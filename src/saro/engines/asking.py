@@ -4,7 +4,8 @@ import asyncio
 
 from saro.engines.budget import Budget, Price, most_of
 from saro.engines.ledger import Ledger
-from saro.engines.provider import Answer, Fault, Provider, Request, backoff
+from saro.engines.provider import Answer, Fault, Provider, Request, Usage, backoff
+from saro.errors import InputError
 from saro.files import sha256_json
 
 NOT_SENT = "not sent: the budget was reached"
@@ -65,7 +66,13 @@ class Asker:
         used = most
         try:
             number = await asyncio.wrap_future(self._ledger.begin(self.identity, most))
-            found = await provider.ask(request)
+            try:
+                found = await provider.ask(request)
+            except InputError:
+                used = Usage()  # a wrong key or model costs nothing
+                refused = Fault(reason="refused by the server", again=False)
+                await asyncio.wrap_future(self._ledger.end(number, used, key, refused))
+                raise
             if found.usage is not None:
                 used = found.usage
             await asyncio.wrap_future(self._ledger.end(number, used, key, found))

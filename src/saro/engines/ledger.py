@@ -117,6 +117,8 @@ class Ledger:
     def _commit(self, connection: sqlite3.Connection, group: list[_Write]) -> None:
         if not group:
             return
+        # Who waits may have been cancelled; what it asked to write is paid for, and is written all the same.
+        awaited = [done.set_running_or_notify_cancel() for _, done in group]
         try:
             connection.execute("BEGIN IMMEDIATE")
             results = [write(connection) for write, _ in group]
@@ -127,8 +129,10 @@ class Ledger:
             failure: Exception = error
             if getattr(error, "sqlite_errorcode", None) in _FULL:
                 failure = OSError(errno.ENOSPC, str(error), str(self._path))
-            for _, done in group:
-                done.set_exception(failure)
+            for (_, done), waits in zip(group, awaited, strict=True):
+                if waits:
+                    done.set_exception(failure)
             return
-        for (_, done), result in zip(group, results, strict=True):
-            done.set_result(result)
+        for (_, done), result, waits in zip(group, results, awaited, strict=True):
+            if waits:
+                done.set_result(result)

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from saro.config import SynthesizeConfig
 from saro.engines.asking import Asker
@@ -144,7 +145,11 @@ def _panel(
 
 
 def _identity(model: str, url: str | None) -> str:
-    return f"{model} at {url}" if url else model
+    """The model and its address, without what may be secret in a URL."""
+    if url is None:
+        return model
+    parts = urlsplit(url)
+    return f"{model} at {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _prices(config: SynthesizeConfig) -> dict[str, Price]:

@@ -1,0 +1,99 @@
+import asyncio
+
+import pytest
+
+from saro.engines import asking
+from saro.engines.asking import NOT_SENT, Asker
+from saro.engines.budget import Budget, Price, Spent
+from saro.engines.ledger import Ledger
+from saro.engines.provider import Answer, Fault, Request, Usage
+from saro.errors import InputError
+
+REQUEST = Request(system="s", user="u", max_tokens=10, temperature=0)
+USED = Usage(input_tokens=7, output_tokens=3)
+ANSWER = Answer(text="yes", finish="stop", usage=USED)
+BUSY = Fault(reason="HTTP 503", again=True)
+
+
+class Script:
+    """Gives its answers in turn."""
+
+    def __init__(self, *found):
+        self.found = list(found)
+
+    async def ask(self, request):
+        found = self.found.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@pytest.fixture
+def ledger(tmp_path, monkeypatch):
+    monkeypatch.setattr(asking, "backoff", lambda attempt, asked: 0.0)
+    with Ledger(tmp_path / "r.sqlite") as opened:
+        yield opened
+
+
+def ask(ledger, provider, identity="m", attempts=3, budget=None, request=REQUEST):
+    async def go():
+        asker = Asker(identity, provider, ledger, budget or Budget(), Price(1, 1), attempts)
+        return await asker.ask(request)
+
+    return asyncio.run(go())
+
+
+def test_what_is_known_is_not_asked_again(ledger):
+    assert ask(ledger, Script(ANSWER)) == ANSWER
+    assert ask(ledger, Script()) == ANSWER
+    assert ask(ledger, None) == ANSWER
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"identity": "n"}, {"request": REQUEST.model_copy(update={"sample": 1})}],
+    ids=["another model", "another sample"],
+)
+def test_what_differs_is_asked(ledger, other):
+    ask(ledger, Script(ANSWER))
+    assert ask(ledger, Script(BUSY, ANSWER), **other) == ANSWER
+    assert ledger.attempts() == 3
+
+
+def test_faults_are_tried_again_as_often_as_allowed_and_anew_by_the_next_process(ledger):
+    assert ask(ledger, Script(BUSY, BUSY, BUSY)) == BUSY
+    assert ask(ledger, None) == BUSY
+    final = Fault(reason="content filter", again=False)
+    assert ask(ledger, Script(final)) == final
+    assert ask(ledger, Script(BUSY, ANSWER)) == ANSWER
+    assert ledger.attempts() == 6
+
+
+def test_without_a_provider_what_was_never_asked_is_a_fault(ledger):
+    assert ask(ledger, None).reason == NOT_SENT
+    assert ledger.attempts() == 0
+
+
+def test_an_attempt_is_charged_what_it_took_and_at_most_what_nobody_knows(ledger):
+    budget = Budget()
+    ask(ledger, Script(Fault(reason="timed out", again=True, usage=None), BUSY, ANSWER), budget=budget)
+    most = REQUEST.most_input_tokens + REQUEST.max_tokens
+    assert budget.tokens == most + 0 + 10
+    spent = ledger.spent()["m"]
+    assert spent.input_tokens + spent.output_tokens == budget.tokens
+    assert budget.dollars == pytest.approx(budget.tokens / 1e6)
+
+
+def test_a_wrong_key_costs_nothing_and_stops(ledger):
+    wrong = InputError("m", "the server answered HTTP 401", "set the key")
+    budget = Budget()
+    with pytest.raises(InputError):
+        ask(ledger, Script(wrong), budget=budget)
+    assert (ledger.spent(), budget.tokens) == ({"m": Usage()}, 0)
+    assert ask(ledger, Script(ANSWER)) == ANSWER
+
+
+def test_nothing_is_sent_that_the_budget_does_not_hold(ledger):
+    with pytest.raises(Spent):
+        ask(ledger, Script(), budget=Budget(tokens=REQUEST.most_input_tokens))
+    assert ledger.attempts() == 0
