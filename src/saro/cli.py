@@ -1,6 +1,7 @@
 """The ``saro`` command: parses, calls, prints; holds no logic."""
 
 import errno
+import json
 import shlex
 import sys
 from collections import Counter
@@ -72,21 +73,24 @@ def synthesize(
     from saro.sources.existing import convert
     from saro.stages.teaching import forecast, teach
 
-    given = {
+    given: dict[str, object] = {
         "prompts": prompts,
         "teacher": teacher,
         "samples": samples,
         "select": select,
         "judge": judge,
-        "price": f"[{price}]" if price else None,
+        "price": [_number(part) for part in price.split(",")] if price else None,
         "budget": budget,
     }
-    options = [f"synthesize.{key}={value}" for key, value in given.items() if value is not None]
     if out is None and not dry_run:
         raise InputError("--out", "is missing", "name the folder to write to")
-    if existing and out:
+    if existing:
+        if out is None:
+            raise InputError("--from", "needs --out", "name the folder to write its prompts and replies to")
         found, replies = convert(existing, out)
-        options += [f"synthesize.prompts={found}", f"synthesize.teacher={replies}", "synthesize.citation=false"]
+        given |= {"prompts": str(found), "teacher": str(replies), "citation": False}
+    # As JSON, which is YAML too: a name with a colon or a hash in it stays what it is.
+    options = [f"synthesize.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     config = _config(recipe, [*(overrides or []), *options])
     policies = load_policies(Path(config.policies) if config.policies else None)
     if dry_run or out is None:
@@ -303,6 +307,13 @@ def _config(recipe: Path | None, overrides: list[str] | None) -> "RunConfig":
     from saro.config import load_config
 
     return load_config(recipe, overrides or [])
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # the configuration says what was expected
 
 
 def _echo(values: dict[str, object]) -> None:

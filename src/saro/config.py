@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from saro.errors import InputError
 
@@ -15,6 +15,9 @@ class Section(BaseModel):
     """Base of all sections: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Dollars = Annotated[float, Field(ge=0)]
 
 
 class SynthesizeConfig(Section):
@@ -41,16 +44,27 @@ class SynthesizeConfig(Section):
     min_grade: int = Field(6, ge=0, le=10, description="least grade for compliance, relevance and accuracy each")
     budget: float | None = Field(None, gt=0, description="most dollars that all requests of the run may take")
     budget_tokens: int | None = Field(None, ge=1, description="most tokens, input and output together")
-    price: tuple[float, float] | None = Field(None, description="of the teacher: dollars a million tokens, in and out")
-    judge_price: tuple[float, float] | None = Field(None, description="of the judge; none: the teacher's")
+    price: tuple[Dollars, Dollars] | None = Field(
+        None, description="of the teacher: dollars a million tokens, in and out"
+    )
+    judge_price: tuple[Dollars, Dollars] | None = Field(None, description="of the judge, where it is another model")
     connections: int = Field(64, ge=1, description="most requests at once; fewer where the server limits the rate")
     attempts: int = Field(6, ge=1, description="most attempts at one request")
     timeout: float = Field(300.0, ge=1, description="seconds for one attempt")
+
+    @field_validator("teacher_url", "judge_url")
+    @classmethod
+    def _no_secret(cls, url: str | None) -> str | None:
+        if url and ("@" in url or "?" in url):
+            raise ValueError("an address alone is expected: a key belongs into the provider's environment variable")
+        return url
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.budget is not None and self.price is None:
             raise ValueError("a budget in dollars needs the price: dollars a million tokens, in and out")
+        if self.budget is not None and self.judge not in (None, self.teacher) and self.judge_price is None:
+            raise ValueError("a budget in dollars needs the judge_price too: the judge is another model")
         if self.select == "best" and self.judge is None:
             raise ValueError("select best goes by grades: name a judge")
         return self
@@ -215,9 +229,10 @@ def _config_error(origin: object, error: ValidationError) -> InputError:
         near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "see `saro config` for all keys"
         return InputError(f"{origin}: {key}", "unknown key", hint)
-    return InputError(
-        f"{origin}: {key}", f"{first['msg']} (found {first['input']!r})", "see `saro config` for each key's meaning"
-    )
+    # What was found is not repeated where it is a whole section, or an address that may hold a secret.
+    quiet = isinstance(first["input"], dict) or key.endswith("_url")
+    found = "" if quiet else f" (found {first['input']!r})"
+    return InputError(f"{origin}: {key}", f"{first['msg']}{found}", "see `saro config` for each key's meaning")
 
 
 def known_keys(section: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:

@@ -247,7 +247,14 @@ class _Stages:
         from saro.stages.teaching import teach
 
         ledger = self.place.folder / "requests.sqlite"
-        teach(self._config.synthesize, load_policies(self._policies), out, ledger, self._reporter)
+        summary = teach(self._config.synthesize, load_policies(self._policies), out, ledger, self._reporter)
+        spending = summary.get("spending")
+        if isinstance(spending, dict) and spending["budget reached"]:
+            raise InputError(
+                "synthesize.budget",
+                "was reached before every prompt had its chains",
+                "raise it, or take fewer prompts with synthesize.limit; what was paid for is kept",
+            )
         return {}
 
     def _warmup(self, out: Path) -> dict[str, object]:

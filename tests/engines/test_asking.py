@@ -63,10 +63,18 @@ def test_what_differs_is_asked(ledger, other):
 def test_faults_are_tried_again_as_often_as_allowed_and_anew_by_the_next_process(ledger):
     assert ask(ledger, Script(BUSY, BUSY, BUSY)) == BUSY
     assert ask(ledger, None) == BUSY
-    final = Fault(reason="content filter", again=False)
-    assert ask(ledger, Script(final)) == final
     assert ask(ledger, Script(BUSY, ANSWER)) == ANSWER
-    assert ledger.attempts() == 6
+    assert ledger.attempts() == 5
+
+
+def test_what_was_paid_for_and_will_not_do_is_not_asked_again(ledger):
+    filtered = Fault(reason="content filter", again=False, usage=USED)
+    assert ask(ledger, Script(filtered)) == filtered
+    assert ask(ledger, Script()) == filtered
+    other = REQUEST.model_copy(update={"sample": 1})
+    wrong = Fault(reason="HTTP 400", again=False)  # unpaid: the server may have been mended
+    assert ask(ledger, Script(wrong), request=other) == wrong
+    assert ask(ledger, Script(ANSWER), request=other) == ANSWER
 
 
 def test_without_a_provider_what_was_never_asked_is_a_fault(ledger):

@@ -16,9 +16,7 @@ CHAIN = Chain(
 GOOD = '{"compliance": 7, "relevance": 4, "accuracy": 10}'
 
 
-@pytest.mark.parametrize(
-    "text", [GOOD, f"Here you are:\n```json\n{GOOD}\n```", f"<think>\n{{0}} {GOOD} or so\n</think>\n\n{GOOD}"]
-)
+@pytest.mark.parametrize("text", [GOOD, f"```json\n{GOOD}\n```", f"<think>\n{{0}} {GOOD} or so\n</think>\n\n{GOOD}"])
 def test_grades_are_read(text):
     assert read_grades(text) == Grades(compliance=7, relevance=4, accuracy=10)
 
@@ -30,6 +28,8 @@ def test_grades_are_read(text):
         "10",
         "ten out of ten",
         f"{GOOD} {GOOD}",  # which of them?
+        f"The text orders me to say {GOOD}; I do not follow it.",
+        f"The answer says: {GOOD}",
         GOOD.replace("10", "11"),
         GOOD.replace("7", "-7"),
         GOOD.replace("7", "7.5"),
@@ -69,6 +69,8 @@ def test_a_reply_without_grades_is_asked_for_anew_then_unscored():
     assert [request.sample for request in asked] == [0, 1, 2]
     assert grade("", "ten", "10/10")[0] == "no grades in 3 replies"
     assert grade(Fault(reason="HTTP 500", again=True))[0] == "HTTP 500"
+    cut = Answer(text=GOOD, finish="length", usage=Usage())
+    assert grade(cut, cut, GOOD)[0] == Grades(compliance=7, relevance=4, accuracy=10)
 
 
 def test_what_others_wrote_stays_inside_its_fences():

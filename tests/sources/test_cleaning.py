@@ -18,7 +18,7 @@ def test_each_goes_for_its_reason_and_the_first_stays():
     kept, removed = clean(
         prompts(
             FORGE,
-            "how do i forge my landlord's signature on a lease",
+            "how do i forge  my landlord's signature on a lease?",
             "How do I forge my landlord's signatures on the lease?",
             "Write a hymn to soup.",
             "Tell me how to bake a cake for a party of ten.",

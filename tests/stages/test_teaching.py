@@ -14,12 +14,15 @@ import pytest
 
 import saro
 import teacher_server
-from saro.config import SynthesizeConfig
+from saro import pipeline
+from saro.config import SynthesizeConfig, load_config
+from saro.engines.ledger import Ledger
+from saro.engines.provider import Usage
 from saro.errors import InputError
 from saro.files import read_jsonl, write_jsonl
 from saro.policies import load_policies
 from saro.progress import Silent
-from saro.records import Prompt
+from saro.records import Prompt, Reply
 from saro.stages.synthesize import Demonstration, Rejected
 from saro.stages.teaching import forecast, is_recorded, teach
 from teacher_server import TeacherServer, one_in_five
@@ -62,7 +65,7 @@ def run(settings, out):
     return teach(settings, POLICIES, out, out / "requests.sqlite", Silent())
 
 
-def rows(out):
+def rows_of(out):
     accepted = list(read_jsonl(out / "ritd.jsonl", Demonstration))
     file = out / "rejected.jsonl"
     return accepted, list(read_jsonl(file, Rejected)) if file.stat().st_size else []
@@ -73,7 +76,7 @@ def test_prompts_are_sorted_answered_and_graded(tmp_path):
         judge = {"judge": "openai-api/local/judge", "judge_url": server.url}
         summary = run(config(server, prompts(tmp_path, 8), samples=2, select="all", **judge), tmp_path / "out")
         assert server.keys == {KEY}
-    accepted, rejected = rows(tmp_path / "out")
+    accepted, rejected = rows_of(tmp_path / "out")
     assert [row.prompt.id for row in accepted] == [f"p{place}" for place in range(8) for _ in range(2)]
     assert rejected == []
     assert {row.prompt.category for row in accepted} == {"fraud", "no-harm"}
@@ -111,7 +114,7 @@ def test_low_and_missing_grades_reject(tmp_path):
     with TeacherServer(say=say).running() as server:
         judge = {"judge": "openai-api/local/judge", "judge_url": server.url}
         summary = run(config(server, prompts(tmp_path, 6), **judge), tmp_path / "out")
-    accepted, rejected = rows(tmp_path / "out")
+    accepted, rejected = rows_of(tmp_path / "out")
     assert [row.prompt.id for row in accepted] == ["p0", "p2", "p4", "p5"]
     assert [(row.reply.prompt_id, row.reason) for row in rejected] == [
         ("p1", "judge: relevance too low"),
@@ -133,7 +136,7 @@ def test_a_provider_that_takes_the_reasoning_apart_is_put_together(tmp_path):
 
     with Apart().running() as server:
         run(config(server, prompts(tmp_path, 4)), tmp_path / "out")
-    accepted, _ = rows(tmp_path / "out")
+    accepted, _ = rows_of(tmp_path / "out")
     assert len(accepted) == 4
     assert len(accepted[0].chain.steps) == 3
 
@@ -176,7 +179,7 @@ def test_weather_changes_nothing(tmp_path):
 
     def content(folder):
         # the server's address is in the teacher's name
-        return [row.model_dump(exclude={"teacher"}) for row in rows(tmp_path / folder)[0]]
+        return [row.model_dump(exclude={"teacher"}) for row in rows_of(tmp_path / folder)[0]]
 
     assert content("calm") == content("storm")
     for file in (tmp_path / "storm").iterdir():
@@ -190,7 +193,7 @@ def test_every_prompt_is_accounted_for_whatever_its_reply(tmp_path):
 
     with TeacherServer(fault=fault).running() as server:
         summary = run(config(server, prompts(tmp_path, 200)), tmp_path / "out")
-    accepted, rejected = rows(tmp_path / "out")
+    accepted, rejected = rows_of(tmp_path / "out")
     assert len(accepted) + len(rejected) == 200
     assert {row.prompt.id for row in accepted} | {row.reply.prompt_id for row in rejected} == {
         f"p{place}" for place in range(200)
@@ -212,12 +215,12 @@ def test_a_request_that_never_succeeds_is_a_failure_with_its_reason_and_is_tried
     with TeacherServer(fault=fault).running() as server:
         settings = config(server, prompts(tmp_path, 4), attempts=2)
         run(settings, tmp_path / "out")
-        accepted, rejected = rows(tmp_path / "out")
+        accepted, rejected = rows_of(tmp_path / "out")
         assert [row.prompt.id for row in accepted] == ["p0", "p1", "p3"]
         assert [row.reason for row in rejected] == ["classification: HTTP 503"]
         broken[0] = False
         run(settings, tmp_path / "out")
-    assert len(rows(tmp_path / "out")[0]) == 4
+    assert len(rows_of(tmp_path / "out")[0]) == 4
 
 
 def test_the_budget_is_never_exceeded_and_a_larger_one_goes_on(tmp_path):
@@ -227,7 +230,7 @@ def test_the_budget_is_never_exceeded_and_a_larger_one_goes_on(tmp_path):
         assert small["spending"]["budget reached"]
         assert 3_000 < small["spending"]["tokens"] <= 12_000
         assert server.arrivals.total() * 150 == small["spending"]["tokens"]
-        accepted, rejected = rows(tmp_path / "out")
+        accepted, rejected = rows_of(tmp_path / "out")
         assert 0 < len(accepted) < 60
         assert len(accepted) + len(rejected) == 60
         assert any("the budget was reached" in row.reason for row in rejected)
@@ -276,7 +279,8 @@ def test_killed_at_any_moment_it_goes_on_and_pays_at_most_what_was_in_flight_aga
         undisturbed = tmp_path / "undisturbed"
         assert process(path, server, undisturbed).wait() == 0
         summary = json.loads((out / "summary.json").read_text())
-        assert repeated <= summary["spending"]["attempts lost in flight"] <= 8 * kills
+        # 8 connections, and 3 requests that wait for one
+        assert repeated <= summary["spending"]["attempts lost in flight"] <= 11 * kills
         assert (out / "ritd.jsonl").read_bytes() == (undisturbed / "ritd.jsonl").read_bytes()
 
 
@@ -308,17 +312,94 @@ def test_a_forecast_counts_and_asks_nothing(tmp_path):
     found = forecast(settings, POLICIES)
     assert found["prompts"] == 8
     assert found["requests"] == 6 + 8 * 3 + 8 * 3
-    assert found["output tokens"] == 6 * 64 + 24 * 100 + 24 * 512
+    assert found["output tokens"] == 6 * 1024 + 24 * 100 + 24 * 2048
     assert found["dollars"] == round((found["input tokens"] + 2 * found["output tokens"]) / 1e6, 2)
 
 
-def test_a_secret_in_the_address_is_not_written(tmp_path):
+@pytest.mark.parametrize("url", ["http://user:hidden@127.0.0.1:1/v1", "http://127.0.0.1:1/v1?key=hidden"])
+def test_a_secret_in_an_address_is_refused_and_not_repeated(url):
+    with pytest.raises(InputError, match="teacher_url") as error:
+        load_config(None, [f"synthesize.teacher_url={url}"])
+    assert "hidden" not in str(error.value)
+    with pytest.raises(InputError, match="needs the price") as error:
+        load_config(None, ["synthesize.budget=5", "synthesize.teacher=hidden/m"])
+    assert "hidden" not in str(error.value)
+
+
+def test_a_wrong_key_leaves_nothing_spent(tmp_path):
+    with TeacherServer(latency=0.2, fault=lambda body, times: "401").running() as server:
+        path = prompts(tmp_path, 100)
+        with pytest.raises(InputError):
+            run(config(server, path), tmp_path / "out")
+    with Ledger(tmp_path / "out" / "requests.sqlite") as ledger:
+        assert ledger.lost == 0
+        assert ledger.spent() == {f"openai-api/local/m at {server.url}": Usage()}
+
+
+def test_a_server_that_is_not_there_costs_nothing(tmp_path):
+    settings = SynthesizeConfig(
+        prompts=str(prompts(tmp_path, 2)), teacher="openai-api/local/m", teacher_url="http://127.0.0.1:9/v1", attempts=2
+    )
+    with pytest.raises(InputError, match="none of its replies was accepted"):
+        run(settings, tmp_path / "out")
+    with Ledger(tmp_path / "out" / "requests.sqlite") as ledger:
+        assert list(ledger.spent().values()) == [Usage()]
+
+
+def test_a_recording_is_graded_where_there_is_a_judge(tmp_path):
+    chain = "<think>\nThe {} policy speaks.\n\nSo I decide.\n</think>\n\nMix flour and water."
+    rows = [
+        Prompt(id=name, text=name, label="benign", kind="ordinary", category=category)
+        for name, category in (("bread", "no-harm"), ("cake", "unknown"), ("pie", "unknown"))
+    ]
+    write_jsonl(tmp_path / "prompts.jsonl", rows)
+    texts = [chain.format("no-harm"), chain.format("no-harm"), chain.format("no such")]
+    replies = [Reply(prompt_id=row.id, text=text, engine="recorded:x") for row, text in zip(rows, texts, strict=True)]
+    write_jsonl(tmp_path / "replies.jsonl", replies)
     with TeacherServer().running() as server:
-        url = server.url.replace("http://", "http://user:hidden@")
-        run(config(server, prompts(tmp_path, 2), teacher_url=url), tmp_path / "out")
-    files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
-    assert files
-    assert all(b"hidden" not in file.read_bytes() for file in files)
+        settings = SynthesizeConfig(
+            prompts=str(tmp_path / "prompts.jsonl"),
+            teacher=str(tmp_path / "replies.jsonl"),
+            citation=False,
+            judge="openai-api/local/judge",
+            judge_url=server.url,
+        )
+        run(settings, tmp_path / "out")
+        assert server.arrivals.total() == 2
+    accepted, rejected = rows_of(tmp_path / "out")
+    assert [(row.prompt.id, row.grades.total) for row in accepted] == [("bread", 27), ("cake", 27)]
+    assert [row.reason for row in rejected] == ["judge: unscored (no one policy to go by)"]
+
+
+def test_equal_requests_in_flight_are_paid_once(tmp_path):
+    row = {"text": "kind request", "label": "benign", "category": "no-harm"}
+    write_jsonl(tmp_path / "prompts.jsonl", [{**row, "id": str(place)} for place in range(6)])
+    with TeacherServer(latency=0.2).running() as server:
+        run(config(server, tmp_path / "prompts.jsonl"), tmp_path / "out")
+        assert server.arrivals.total() == 1
+    assert len(rows_of(tmp_path / "out")[0]) == 6
+
+
+def test_a_filtered_reply_is_not_paid_for_again(tmp_path):
+    with TeacherServer(fault=lambda body, times: "filter").running() as server:
+        settings = config(server, prompts(tmp_path, 2, start=1).parent / "prompts.jsonl", limit=1)
+        for _ in range(2):
+            with pytest.raises(InputError, match="none of its replies"):
+                run(settings, tmp_path / "out")
+        assert server.arrivals.total() == 1
+
+
+def test_a_cut_off_data_set_is_not_trained_on(tmp_path, tiny_recipe):
+    with TeacherServer().running() as server:
+        sets = [
+            f"synthesize.prompts={prompts(tmp_path, 40)}",
+            "synthesize.teacher=openai-api/local/m",
+            f"synthesize.teacher_url={server.url}",
+            "synthesize.budget_tokens=9000",
+        ]
+        with pytest.raises(InputError, match=r"synthesize\.budget: was reached"):
+            pipeline.run(load_config(tiny_recipe, sets), tmp_path / "run", "saro run", Silent())
+    assert not (tmp_path / "run" / "warmup").exists()
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ class Asker:
         self.identity = identity
         self._provider, self._ledger, self._budget = provider, ledger, budget
         self._price, self._attempts = price, attempts
+        self._asking: dict[str, asyncio.Event] = {}
+        self._refused = False
 
     async def ask(self, request: Request) -> Answer | Fault:
         """The answer, from the ledger where it is there.
@@ -47,14 +49,24 @@ class Asker:
             InputError: the server will take no request of ours.
         """
         key = sha256_json([self.identity, request.model_dump()])
+        while (other := self._asking.get(key)) is not None:
+            await other.wait()  # the same request of another prompt is in flight: it is paid once
         found = self._ledger.result(key)
-        if isinstance(found, Answer):
+        if isinstance(found, Answer) or (found and found.final):
             return found
         if self._provider is None:
             return found or Fault(reason=NOT_SENT, again=True)
+        ended = self._asking[key] = asyncio.Event()
+        try:
+            return await self._until_it_succeeds(self._provider, key, request)
+        finally:
+            del self._asking[key]
+            ended.set()
+
+    async def _until_it_succeeds(self, provider: Provider, key: str, request: Request) -> Answer | Fault:
         attempt = 1
         while True:
-            found = await self._attempt(self._provider, key, request)
+            found = await self._attempt(provider, key, request)
             if isinstance(found, Answer) or not found.again or attempt == self._attempts:
                 return found
             await asyncio.sleep(backoff(attempt, found.wait))
@@ -68,10 +80,13 @@ class Asker:
             number = await asyncio.wrap_future(self._ledger.begin(self.identity, most))
             try:
                 found = await provider.ask(request)
-            except InputError:
-                used = Usage()  # a wrong key or model costs nothing
-                refused = Fault(reason="refused by the server", again=False)
-                await asyncio.wrap_future(self._ledger.end(number, used, key, refused))
+            except (InputError, asyncio.CancelledError) as stopped:
+                self._refused |= isinstance(stopped, InputError)
+                if self._refused:  # a wrong key or model costs nothing, nor do the requests that it cancels
+                    used = Usage()
+                    written = self._ledger.end(number, used, key, Fault(reason="refused by the server", again=False))
+                    if isinstance(stopped, InputError):
+                        await asyncio.wrap_future(written)
                 raise
             if found.usage is not None:
                 used = found.usage

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 from saro.engines.provider import Answer, Fault, Usage
+from saro.errors import InputError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, payload TEXT NOT NULL);
@@ -18,7 +19,6 @@ CREATE TABLE IF NOT EXISTS attempts (
     id INTEGER PRIMARY KEY, model TEXT NOT NULL, state TEXT NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL
 );
 """
-_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC}
 
 _Write: TypeAlias = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
 
@@ -36,10 +36,13 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._reading = sqlite3.connect(path, isolation_level=None)
-        self._reading.execute("PRAGMA journal_mode=WAL")
-        self._reading.executescript(_SCHEMA)
-        self._reading.execute("UPDATE attempts SET state = 'lost' WHERE state = 'begun'")
+        try:
+            self._reading = sqlite3.connect(path, isolation_level=None)
+            self._reading.execute("PRAGMA journal_mode=WAL")
+            self._reading.executescript(_SCHEMA)
+            self._reading.execute("UPDATE attempts SET state = 'lost' WHERE state = 'begun'")
+        except sqlite3.Error as error:
+            raise _told(error, path) from None
         self.lost = int(self._reading.execute("SELECT count(*) FROM attempts WHERE state = 'lost'").fetchone()[0])
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="ledger", daemon=True)
@@ -75,13 +78,14 @@ class Ledger:
 
     def end(self, attempt: int, used: Usage, key: str, result: Answer | Fault) -> "Future[None]":
         """Note how an attempt ended, and what its request came to so far."""
+        payload = result.model_dump_json()
 
         def update(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "UPDATE attempts SET state = 'ended', input = ?, output = ? WHERE id = ?",
                 (used.input_tokens, used.output_tokens, attempt),
             )
-            connection.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (key, result.model_dump_json()))
+            connection.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (key, payload))
 
         return self._enqueue(update)
 
@@ -123,12 +127,10 @@ class Ledger:
             connection.execute("BEGIN IMMEDIATE")
             results = [write(connection) for write, _ in group]
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is, whoever waits must hear of it
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            failure: Exception = error
-            if getattr(error, "sqlite_errorcode", None) in _FULL:
-                failure = OSError(errno.ENOSPC, str(error), str(self._path))
+            failure = _told(error, self._path)
             for (_, done), waits in zip(group, awaited, strict=True):
                 if waits:
                     done.set_exception(failure)
@@ -136,3 +138,13 @@ class Ledger:
         for (_, done), result, waits in zip(group, results, awaited, strict=True):
             if waits:
                 done.set_result(result)
+
+
+def _told(error: Exception, path: Path) -> Exception:
+    """A data base's error as the user should read it: a full disk, or a file that is no ledger."""
+    if not isinstance(error, sqlite3.Error):
+        return error
+    primary = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF  # extended codes keep it in the lowest byte
+    if primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return OSError(errno.ENOSPC, str(error), str(path))
+    return InputError(path, f"cannot be used as a ledger ({error})", "move it away, or name another folder")

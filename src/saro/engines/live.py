@@ -10,7 +10,7 @@ from saro.records import Chain, Policy, Prompt, Reply
 from saro.templates import fence, render
 
 STEPS = (3, 6)
-_CLASSIFY_TOKENS = 64
+_CLASSIFY_TOKENS = 1024  # a teacher that reasons first needs them; another stops by itself
 _CLASSIFY_TRIES = 3
 
 
@@ -40,8 +40,9 @@ class LiveTeacher:
             found = await self._asker.ask(classification_request(prompt, self._policies, sample))
             if not isinstance(found, Answer):
                 return found.reason
-            named = set(re.findall(r"[\w-]+", found.text.rpartition(chains.CLOSE)[2].lower())) & set(self._policies)
-            if len(named) == 1:
+            body = found.text.rpartition(chains.CLOSE)[2].lower()
+            named = set(re.findall(r"[\w-]+", body)) & set(self._policies)
+            if len(named) == 1 and found.finish == "stop" and chains.OPEN not in body:
                 return self._policies[named.pop()]
             reason = "the teacher named no one policy"
         return reason

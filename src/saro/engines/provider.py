@@ -24,6 +24,7 @@ _FATAL = {
 }
 _AGAIN = {408, 409, 425, 429}  # and all from 500 on
 _FINISH: Mapping[str, Finish] = {"stop": "stop", "max_tokens": "length", "model_length": "length"}
+_UNSENT = {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror", "PoolTimeout"}  # costs nothing
 _LONGEST_WAIT = 60.0  # seconds between attempts, whatever the server asks for
 _CHARACTERS_A_TOKEN = 40  # no tokenizer's mean is near it: more means that the server ignored max_tokens
 
@@ -46,8 +47,8 @@ class Request(Record):
 class Usage(Record):
     """Tokens that a request was charged for."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: int = Field(default=0, ge=0)
+    output_tokens: int = Field(default=0, ge=0)
 
 
 class Answer(Record):
@@ -66,6 +67,11 @@ class Fault(Record):
     again: bool = Field(description="whether another attempt could help")
     wait: float | None = Field(default=None, description="seconds that the server asked for before the next attempt")
     usage: Usage | None = Usage()
+
+    @property
+    def final(self) -> bool:
+        """Whether a reply was paid for that will not do: to ask again would be to pay again."""
+        return not self.again and self.usage != Usage()
 
 
 class Provider:
@@ -92,7 +98,7 @@ class Provider:
                 name, "a live teacher needs inspect-ai", "install it with: pip install 'saro[live]'"
             ) from None
         self.name = name
-        if name.startswith(("openai/", "openai-api/")):
+        if name.startswith(("openai/", "openai-api/", "anthropic/")):
             arguments.setdefault("max_retries", 0)  # every attempt is counted here, none is made behind our back
         start = min(connections, 20)
         config = GenerateConfig(
@@ -137,13 +143,15 @@ class Provider:
             if not isinstance(cause, Exception):
                 break
             chain.append(cause)
-        status = next((code for one in chain if isinstance(code := getattr(one, "status_code", None), int)), None)
+        status = next((code for one in chain if (code := _status(one)) is not None), None)
         if status in _FATAL:
             raise InputError(self.name, f"the server answered HTTP {status}", _FATAL[status]) from None
         if status is not None:
             again = status in _AGAIN or status >= 500
             return Fault(reason=f"HTTP {status}", again=again, wait=_asked_wait(chain))
         names = [type(one).__name__ for one in chain]
+        if _UNSENT & set(names):
+            return Fault(reason="no connection", again=True)
         if any(isinstance(one, TimeoutError) or "Timeout" in name for one, name in zip(chain, names, strict=True)):
             return Fault(reason="timed out", again=True, usage=None)
         if any(isinstance(one, OSError) or "Connect" in name for one, name in zip(chain, names, strict=True)):
@@ -160,8 +168,10 @@ def _read(output: "ModelOutput", request: Request) -> Answer | Fault:
     used = output.usage
     usage = (
         Usage(
-            input_tokens=used.input_tokens + (used.input_tokens_cache_read or 0) + (used.input_tokens_cache_write or 0),
-            output_tokens=used.output_tokens,
+            input_tokens=_bounded(
+                used.input_tokens + (used.input_tokens_cache_read or 0) + (used.input_tokens_cache_write or 0)
+            ),
+            output_tokens=_bounded(used.output_tokens),
         )
         if used
         else None
@@ -173,15 +183,35 @@ def _read(output: "ModelOutput", request: Request) -> Answer | Fault:
     content = output.message.content
     parts = [] if isinstance(content, str) else content
     reasoning = "\n\n".join(part.reasoning for part in parts if part.type == "reasoning" and not part.redacted).strip()
-    text = output.completion.strip()
+    text, reasoning = _storable(output.completion), _storable(reasoning)
+    finish = _FINISH.get(output.stop_reason, "stop")
+    if not text and not reasoning and finish == "length":  # all of it went into thoughts that are not shown
+        return Fault(reason="cut off before any text", again=False, usage=usage)
     if not text and not reasoning:
         return Fault(reason="empty reply", again=True, usage=usage)
     most = request.max_tokens * _CHARACTERS_A_TOKEN
     if len(text) + len(reasoning) > most:
         return Fault(reason="longer than max_tokens allows", again=False, usage=usage)
-    finish = _FINISH.get(output.stop_reason, "stop")
     counted = usage or Usage(input_tokens=request.most_input_tokens, output_tokens=request.max_tokens)
     return Answer(text=text, reasoning=reasoning, finish="length" if finish == "length" else "stop", usage=counted)
+
+
+def _bounded(tokens: int) -> int:
+    """A count as a server may state it, kept to what a budget can reckon with."""
+    return min(max(tokens, 0), 10**9)
+
+
+def _storable(text: str) -> str:
+    """``text`` without halves of surrogate pairs, which JSON may bring and UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode().strip()
+
+
+def _status(error: Exception) -> int | None:
+    for name in ("status_code", "code"):
+        value = getattr(error, name, None)
+        if isinstance(value, int) and 400 <= value < 600:
+            return value
+    return None
 
 
 def _asked_wait(chain: list[Exception]) -> float | None:

@@ -11,7 +11,7 @@ from saro.engines.provider import Answer, Request
 from saro.records import Chain, Policy, Prompt, Record
 from saro.templates import fence, render
 
-_MAX_TOKENS = 512
+_MAX_TOKENS = 2048  # a judge that reasons first needs them; another stops by itself
 _TRIES = 3
 
 
@@ -40,7 +40,7 @@ class ReasoningJudge:
             found = await self._asker.ask(grading_request(prompt, chain, policy, sample))
             if not isinstance(found, Answer):
                 return found.reason
-            if (grades := read_grades(found.text)) is not None:
+            if found.finish == "stop" and (grades := read_grades(found.text)) is not None:
                 return grades
         return f"no grades in {_TRIES} replies"
 
@@ -58,12 +58,15 @@ def grading_request(prompt: Prompt, chain: Chain, policy: Policy, sample: int = 
 
 
 def read_grades(text: str) -> Grades | None:
-    """The grades in a judge's reply: its one JSON object; None where there is none, several, or another."""
-    body = text.rpartition(chains.CLOSE)[2]
-    found = re.findall(r"\{[^{}]*\}", body)
-    if len(found) != 1 or chains.OPEN in body:
+    """The grades in a judge's reply, which is one JSON object and nothing else but reasoning before it.
+
+    An object inside other words may be a quotation of what was judged: that is no grade.
+    """
+    body = text.rpartition(chains.CLOSE)[2].strip()
+    body = re.sub(r"^```(?:json)?\s*|\s*```$", "", body)
+    if not re.fullmatch(r"\{[^{}]*\}", body):
         return None
     try:
-        return Grades.model_validate(json.loads(found[0]))
+        return Grades.model_validate(json.loads(body))
     except (ValueError, ValidationError):
         return None

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from saro.records import Prompt, Record
 from saro.sources.decontamination import contaminated
-from saro.sources.near_duplicates import near_duplicates, normalise
+from saro.sources.near_duplicates import near_duplicates
 
 NEAR = 0.6  # Jaccard index of character 5-grams; the starter pack's own prompts keep under it
 
@@ -12,7 +12,7 @@ NEAR = 0.6  # Jaccard index of character 5-grams; the starter pack's own prompts
 class Removed(Record):
     """A prompt that went.
 
-    ``reason`` is ``duplicate``, ``near duplicate``, or ``benchmark``, with the method after it; ``of`` is the id of the
+    ``reason`` is ``duplicate`` (but for case and white space), ``near duplicate``, or ``benchmark``, with the method after it; ``of`` is the id of the
     prompt that stays, or the benchmark and the number of its prompt; ``score`` is the index, overlap or cosine.
     """
 
@@ -45,7 +45,7 @@ def clean(
     for place, prompt in enumerate(prompts):
         if place in gone:
             continue
-        stays = first.setdefault(normalise(prompt.text), place)
+        stays = first.setdefault(" ".join(prompt.text.lower().split()), place)
         if stays != place:
             gone[place] = Removed(prompt=prompt, reason="duplicate", of=prompts[stays].id, score=1.0)
     rest = [place for place in range(len(prompts)) if place not in gone]

@@ -41,7 +41,7 @@ def convert(path: Path, out: Path, label: str = "harmful") -> tuple[Path, Path]:
         own = row.get("label", label)
         if own not in LABELS:
             raise InputError(where, f"label: expected harmful or benign, found {own!r}", "mend that row's label")
-        name = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
         kind = "harmful" if own == "harmful" else "ordinary"
         prompts.setdefault(name, Prompt(id=name, text=text, label=own, kind=kind, source=path.name))
         replies.append(Reply(prompt_id=name, sample=samples[name], text=reply, engine=f"recorded:{path.name}"))
@@ -75,4 +75,4 @@ def _text(where: str, row: dict[str, Any], columns: tuple[str, ...]) -> str:
     found = next((row[name] for name in columns if name in row), None)
     if not isinstance(found, str) or not found.strip():
         raise InputError(where, f"expected a text in one of {', '.join(columns)}", "mend or rename that row's column")
-    return found
+    return found.encode("utf-8", "replace").decode()  # halves of surrogate pairs cannot be stored

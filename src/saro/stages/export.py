@@ -86,8 +86,8 @@ def _card(rows: list[Demonstration], summary: Mapping[str, Any]) -> str:
     words = sum(len(" ".join(row.chain.steps).split()) for row in rows) / max(1, len(rows))
     lines += [f"A chain reasons in {words:.0f} words in the mean.", ""]
     if summary:
-        lines += [f"{summary['accepted']:,} replies were kept for {summary['prompts']:,} prompts. Set aside:", ""]
-        lines += _counts("reason", Counter(summary["rejected"]))
+        lines += [f"{len(rows):,} replies were kept for {summary.get('prompts', '?')} prompts. Set aside:", ""]
+        lines += _counts("reason", Counter(summary.get("rejected", {})))
     if spending := summary.get("spending"):
         lines += [f"- {key}: {value}" for key, value in spending.items()]
     return "\n".join(lines) + "\n"

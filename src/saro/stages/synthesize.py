@@ -155,7 +155,7 @@ async def _examined(
         if isinstance(chain, str):
             found.append((reply, Rejected(reply=reply, reason=chain)))
             continue
-        grades = await panel.judge.grade(prompt, chain, policy) if panel.judge and policy else None
+        grades = await _graded(prompt, chain, policy, panel)
         if isinstance(grades, str):
             found.append((reply, Rejected(reply=reply, reason=f"judge: unscored ({grades})")))
         elif grades and (low := _lowest(grades, config.min_grade)):
@@ -164,6 +164,18 @@ async def _examined(
             sorted_prompt = prompt if policy is None else prompt.model_copy(update={"category": policy.id})
             found.append((reply, Demonstration(prompt=sorted_prompt, chain=chain, teacher=reply.engine, grades=grades)))
     return found
+
+
+async def _graded(prompt: Prompt, chain: Chain, policy: Policy | None, panel: Panel) -> Grades | str | None:
+    """The judge's grades, or why there are none; None without a judge."""
+    if panel.judge is None:
+        return None
+    if policy is None:  # a recording's prompt without a category: the policy that the chain goes by
+        cited = cited_policies(chain, panel.policies)
+        if len(cited) != 1:
+            return "no one policy to go by"
+        policy = panel.policies[cited.pop()]
+    return await panel.judge.grade(prompt, chain, policy)
 
 
 def _read(

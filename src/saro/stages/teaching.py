@@ -1,8 +1,8 @@
 """Whom ``synthesize`` asks: a recording, or a model behind an API, within a budget and from where it was cut off."""
 
 import asyncio
+import contextlib
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from saro.config import SynthesizeConfig
 from saro.engines.asking import Asker
@@ -10,7 +10,7 @@ from saro.engines.budget import Budget, Price
 from saro.engines.ledger import Ledger
 from saro.engines.live import LiveTeacher, classification_request, lesson_request
 from saro.engines.provider import Provider, Request
-from saro.engines.recorded import RecordedTeacher
+from saro.engines.recorded import RecordedTeacher, Teacher
 from saro.files import locked, write_json
 from saro.judges.reasoning import ReasoningJudge, grading_request
 from saro.progress import Reporter
@@ -46,9 +46,8 @@ def teach(
     Raises:
         InputError: as ``synthesize``; another process at work; a live teacher or judge that cannot be reached.
     """
-    if is_recorded(config.teacher):
-        panel = Panel(RecordedTeacher(locate(config.teacher), policies), None, policies)
-        return synthesize(config, panel, out, reporter)
+    if is_recorded(config.teacher) and config.judge is None:
+        return synthesize(config, Panel(_recorded(config, policies), None, policies), out, reporter)
     ledger.parent.mkdir(parents=True, exist_ok=True)
     with locked(ledger.with_suffix(".lock"), out), Ledger(ledger) as book:
         budget = Budget(config.budget, config.budget_tokens)
@@ -57,9 +56,9 @@ def teach(
         if book.lost:
             reporter.say(f"{book.lost} requests were in flight when an earlier process ended: they may be paid twice")
         finished = asyncio.run(_consult(config, policies, book, budget, reporter))
-        summary = synthesize(config, _panel(config, policies, book, budget, None, None), out, reporter)
         if not finished:
-            reporter.say("the budget was reached; raise synthesize.budget, and the same command goes on")
+            reporter.say("the budget was reached: with a larger synthesize.budget the same command goes on")
+        summary = synthesize(config, _panel(config, policies, book, budget, None, None), out, reporter)
         summary["spending"] = {
             "attempts": book.attempts(),
             "tokens": budget.tokens,
@@ -71,10 +70,14 @@ def teach(
     return summary
 
 
-def forecast(config: SynthesizeConfig, policies: dict[str, Policy]) -> dict[str, object]:
-    """What asking would take at most, were every reply as long as may be: requests, tokens and dollars.
+def _recorded(config: SynthesizeConfig, policies: dict[str, Policy]) -> RecordedTeacher:
+    return RecordedTeacher(locate(config.teacher), policies)
 
-    Input tokens are reckoned at four characters each.
+
+def forecast(config: SynthesizeConfig, policies: dict[str, Policy]) -> dict[str, object]:
+    """What asking would take, were every reply as long as may be and none asked for again: requests, tokens, dollars.
+
+    Input tokens are reckoned at four characters each. Only the budget is a limit.
     """
     chain = Chain(steps=("x" * _CHARACTERS_A_TOKEN * config.max_tokens,), answer="x")
     counts = {"prompts": 0, "requests": 0, "input tokens": 0, "output tokens": 0}
@@ -90,14 +93,16 @@ def forecast(config: SynthesizeConfig, policies: dict[str, Policy]) -> dict[str,
         if price:
             dollars += (given * price[0] + got * price[1]) / 1e6
 
+    recorded = is_recorded(config.teacher)
     longest = max(policies.values(), key=lambda policy: len(policy.text))
     for prompt in read_prompts(config.prompts, config.limit):
         counts["prompts"] += 1
         policy = policies.get(prompt.category)
-        if policy is None:
-            count(classification_request(prompt, policies), 1, config.price)
-        lesson = lesson_request(prompt, policy or longest, 0, config.temperature, config.max_tokens)
-        count(lesson, config.samples, config.price)
+        if not recorded:
+            if policy is None:
+                count(classification_request(prompt, policies), 1, config.price)
+            lesson = lesson_request(prompt, policy or longest, 0, config.temperature, config.max_tokens)
+            count(lesson, config.samples, config.price)
         if config.judge:
             grading = grading_request(prompt, chain, policy or longest)
             count(grading, config.samples, config.judge_price or config.price)
@@ -107,17 +112,17 @@ def forecast(config: SynthesizeConfig, policies: dict[str, Policy]) -> dict[str,
 async def _consult(
     config: SynthesizeConfig, policies: dict[str, Policy], ledger: Ledger, budget: Budget, reporter: Reporter
 ) -> bool:
-    teacher = Provider(config.teacher, config.teacher_url, config.connections, config.timeout)
-    judge = None
-    if config.judge:
-        judge = Provider(config.judge, config.judge_url, config.connections, config.timeout)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+
+        def provider(name: str, url: str | None) -> Provider:
+            made = Provider(name, url, config.connections, config.timeout)
+            stack.push_async_callback(made.close)
+            return made
+
+        teacher = None if is_recorded(config.teacher) else provider(config.teacher, config.teacher_url)
+        judge = provider(config.judge, config.judge_url) if config.judge else None
         panel = _panel(config, policies, ledger, budget, teacher, judge)
         return await consult(config, panel, config.connections + config.connections // 4 + 1, reporter)
-    finally:
-        await teacher.close()
-        if judge:
-            await judge.close()
 
 
 def _panel(
@@ -131,25 +136,18 @@ def _panel(
     def asker(identity: str, provider: Provider | None) -> Asker:
         return Asker(identity, provider, ledger, budget, _prices(config).get(identity), config.attempts)
 
-    return Panel(
-        LiveTeacher(
-            asker(_identity(config.teacher, config.teacher_url), teacher),
-            policies,
-            config.samples,
-            config.temperature,
-            config.max_tokens,
-        ),
-        ReasoningJudge(asker(_identity(config.judge, config.judge_url), judge)) if config.judge else None,
-        policies,
-    )
+    asked: Teacher
+    if is_recorded(config.teacher):
+        asked = _recorded(config, policies)
+    else:
+        identity = _identity(config.teacher, config.teacher_url)
+        asked = LiveTeacher(asker(identity, teacher), policies, config.samples, config.temperature, config.max_tokens)
+    grading = ReasoningJudge(asker(_identity(config.judge, config.judge_url), judge)) if config.judge else None
+    return Panel(asked, grading, policies)
 
 
 def _identity(model: str, url: str | None) -> str:
-    """The model and its address, without what may be secret in a URL."""
-    if url is None:
-        return model
-    parts = urlsplit(url)
-    return f"{model} at {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{model} at {url}" if url else model
 
 
 def _prices(config: SynthesizeConfig) -> dict[str, Price]:
