@@ -12,9 +12,9 @@ NEAR = 0.6  # Jaccard index of character 5-grams; the starter pack's own prompts
 class Removed(Record):
     """A prompt that went.
 
-    ``reason`` is ``duplicate`` (but for case and white space), ``near duplicate``, or ``benchmark`` with the method after
-    it; ``of`` is the id of the prompt that stays, or the benchmark and the number of its prompt; ``score`` is the index,
-    overlap or cosine.
+    ``reason`` is ``duplicate`` (but for case and white space), ``near duplicate``, or ``benchmark`` with the method
+    after it; ``of`` is the id of the prompt that stays, or the benchmark and the number of its prompt; ``score`` is the
+    index, overlap or cosine.
     """
 
     prompt: Prompt
