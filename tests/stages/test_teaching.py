@@ -165,9 +165,10 @@ def test_an_unknown_provider_and_a_missing_key_are_said(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_weather_changes_nothing(tmp_path):
+@pytest.mark.parametrize("number", [int(os.environ.get("SARO_WEATHER_PROMPTS", "500"))])
+def test_weather_changes_nothing(tmp_path, number):
     """A fifth of all arrivals fail on the way: with attempts enough, the data set is the same to the byte."""
-    path = prompts(tmp_path, 2_000)
+    path = prompts(tmp_path, number)
     with TeacherServer().running() as server:
         calm = run(config(server, path), tmp_path / "calm")
         asked = server.arrivals.total()
@@ -175,7 +176,7 @@ def test_weather_changes_nothing(tmp_path):
         storm = run(config(server, path, attempts=12), tmp_path / "storm")
         assert set(server.faults) == set(teacher_server.TRANSIENT)
         assert server.faults.total() > asked / 6
-    assert storm["accepted"] == calm["accepted"] == 2_000
+    assert storm["accepted"] == calm["accepted"] == number
 
     def content(folder):
         # the server's address is in the teacher's name
