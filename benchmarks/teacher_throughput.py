@@ -6,8 +6,8 @@ A server on loopback answers after 300 ms and takes 64 requests at once: at most
 can be answered. The teacher asks through Inspect, writes its ledger and reserves its budget as always. Memory is
 measured in processes of their own, at 1,000 prompts and at 50,000, against a server without latency.
 
-``results/teacher_throughput.json`` (``--prompts 3000``, 2 CPU cores, 2026-11-21): about half of the ceiling. One process
-is bound by the CPU that Inspect and the client take for each request, not by the server.
+``results/teacher_throughput.json`` (``--prompts 3000``, 2 CPU cores, 2026-11-21): about half of the ceiling. One
+process is bound by the CPU that Inspect and the client take for each request, not by the server.
 """
 
 import argparse
