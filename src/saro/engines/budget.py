@@ -29,7 +29,7 @@ class Budget:
     Where too little is left, a request waits for others to give back what they did not need.
 
     Args:
-        dollars: most to spend; None: no limit. Needs ``prices``.
+        dollars: most to spend; None: no limit. What has no price counts as nothing.
         tokens: most to use, input and output together; None: no limit.
     """
 
@@ -41,7 +41,7 @@ class Budget:
         self._changed = asyncio.Condition()
 
     def count(self, usage: Usage, price: Price | None) -> None:
-        """Count what an earlier process has spent."""
+        """Count what was spent: by a request that has ended, or by an earlier process."""
         self.dollars += price.of(usage) if price else 0.0
         self.tokens += usage.input_tokens + usage.output_tokens
 

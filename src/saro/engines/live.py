@@ -35,7 +35,6 @@ class LiveTeacher:
         """The policy of the prompt's category; without one, the policy that the teacher names."""
         if prompt.category in self._policies:
             return self._policies[prompt.category]
-        reason = ""
         for sample in range(_CLASSIFY_TRIES):
             found = await self._asker.ask(classification_request(prompt, self._policies, sample))
             if not isinstance(found, Answer):
@@ -44,8 +43,7 @@ class LiveTeacher:
             named = set(re.findall(r"[\w-]+", body)) & set(self._policies)
             if len(named) == 1 and found.finish == "stop" and chains.OPEN not in body:
                 return self._policies[named.pop()]
-            reason = "the teacher named no one policy"
-        return reason
+        return "the teacher named no one policy"
 
     async def replies(self, prompt: Prompt, policy: Policy | None) -> list[Reply]:
         """One reply a sample, in order; those that failed say why."""
