@@ -56,8 +56,10 @@ def synthesize(
     samples: Annotated[int | None, typer.Option(help="replies a prompt")] = None,
     select: Annotated[str | None, typer.Option(help="shortest, first, best or all of the accepted")] = None,
     judge: Annotated[str | None, typer.Option(help="a model that grades the reasoning")] = None,
-    price: Annotated[str | None, typer.Option(help="dollars a million tokens, in and out: 2.5,10")] = None,
-    budget: Annotated[float | None, typer.Option(help="most dollars to spend; needs --price")] = None,
+    price: Annotated[
+        str | None, typer.Option(help="dollars a million tokens, in and out: 2.5,10; none: the list price, where known")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="most dollars to spend")] = None,
     existing: Annotated[
         Path | None,
         typer.Option("--from", help="a teacher's existing output, such as STAR-1.json, for prompts and teacher"),

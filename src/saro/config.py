@@ -45,9 +45,11 @@ class SynthesizeConfig(Section):
     budget: float | None = Field(None, gt=0, description="most dollars that all requests of the run may take")
     budget_tokens: int | None = Field(None, ge=1, description="most tokens, input and output together")
     price: tuple[Dollars, Dollars] | None = Field(
-        None, description="of the teacher: dollars a million tokens, in and out"
+        None, description="of the teacher: dollars a million tokens, in and out; none: its list price, where known"
     )
-    judge_price: tuple[Dollars, Dollars] | None = Field(None, description="of the judge, where it is another model")
+    judge_price: tuple[Dollars, Dollars] | None = Field(
+        None, description="of the judge, where it is another model; likewise"
+    )
     connections: int = Field(64, ge=1, description="most requests at once; fewer where the server limits the rate")
     attempts: int = Field(6, ge=1, description="most attempts at one request")
     timeout: float = Field(300.0, ge=1, description="seconds for one attempt")
@@ -61,10 +63,6 @@ class SynthesizeConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.budget is not None and self.price is None:
-            raise ValueError("a budget in dollars needs the price: dollars a million tokens, in and out")
-        if self.budget is not None and self.judge not in (None, self.teacher) and self.judge_price is None:
-            raise ValueError("a budget in dollars needs the judge_price too: the judge is another model")
         if self.select == "best" and self.judge is None:
             raise ValueError("select best goes by grades: name a judge")
         return self

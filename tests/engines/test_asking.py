@@ -5,7 +5,7 @@ import pytest
 from saro.engines import asking
 from saro.engines.asking import NOT_SENT, Asker
 from saro.engines.budget import Budget, Price, Spent
-from saro.engines.ledger import Ledger
+from saro.engines.ledger import Ledger, Spending
 from saro.engines.provider import Answer, Fault, Request, Usage
 from saro.errors import InputError
 
@@ -87,8 +87,9 @@ def test_an_attempt_is_charged_what_it_took_and_at_most_what_nobody_knows(ledger
     ask(ledger, Script(Fault(reason="timed out", again=True, usage=None), BUSY, ANSWER), budget=budget)
     most = REQUEST.most_input_tokens + REQUEST.max_tokens
     assert budget.tokens == most + 0 + 10
-    spent = ledger.spent()["m"]
-    assert spent.input_tokens + spent.output_tokens == budget.tokens
+    (spent,) = ledger.spent()
+    assert spent.usage.input_tokens + spent.usage.output_tokens == budget.tokens
+    assert spent.dollars == pytest.approx(budget.dollars)
     assert budget.dollars == pytest.approx(budget.tokens / 1e6)
 
 
@@ -97,7 +98,7 @@ def test_a_wrong_key_costs_nothing_and_stops(ledger):
     budget = Budget()
     with pytest.raises(InputError):
         ask(ledger, Script(wrong), budget=budget)
-    assert (ledger.spent(), budget.tokens) == ({"m": Usage()}, 0)
+    assert (ledger.spent(), budget.tokens) == ([Spending("m", Usage(), 0.0)], 0)
     assert ask(ledger, Script(ANSWER)) == ANSWER
 
 

@@ -67,7 +67,7 @@ def test_a_request_waits_for_what_others_give_back():
 def test_what_an_earlier_process_spent_counts():
     async def go():
         budget = Budget(tokens=100)
-        budget.count(usage(60, 30), None)
+        budget.count(usage(60, 30), 0.0)
         with pytest.raises(Spent):
             await budget.reserve(usage(10, 10), None)
 

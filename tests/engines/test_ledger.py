@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import saro
-from saro.engines.ledger import Ledger
+from saro.engines.ledger import Ledger, Spending
 from saro.engines.provider import Answer, Fault, Usage
 
 MOST, USED = Usage(input_tokens=100, output_tokens=50), Usage(input_tokens=30, output_tokens=20)
@@ -21,31 +21,36 @@ ANSWER = Answer(text="“yes” \n", finish="stop", usage=USED)
 def test_an_ended_attempt_is_there_when_the_ledger_is_opened_again(tmp_path):
     with Ledger(tmp_path / "new" / "r.sqlite") as ledger:
         assert ledger.result("k") is None
-        number = ledger.begin("m", MOST).result()
-        assert ledger.spent() == {"m": MOST}  # in flight, it counts at its most
-        ledger.end(number, USED, "k", ANSWER).result()
+        number = ledger.begin("m", MOST, None).result()
+        assert ledger.spent() == [Spending("m", MOST, None)]  # in flight, it counts at its most
+        ledger.end(number, USED, None, "k", ANSWER).result()
         assert ledger.result("k") == ANSWER
-        assert ledger.spent() == {"m": USED}
+        assert ledger.spent() == [Spending("m", USED, None)]
     with Ledger(tmp_path / "new" / "r.sqlite") as ledger:
-        assert (ledger.result("k"), ledger.spent(), ledger.lost, ledger.attempts()) == (ANSWER, {"m": USED}, 0, 1)
+        assert (ledger.result("k"), ledger.spent(), ledger.lost, ledger.attempts()) == (
+            ANSWER,
+            [Spending("m", USED, None)],
+            0,
+            1,
+        )
 
 
 def test_an_answer_takes_the_place_of_a_fault(tmp_path):
     with Ledger(tmp_path / "r.sqlite") as ledger:
         fault = Fault(reason="HTTP 500", again=True)
-        ledger.end(ledger.begin("m", MOST).result(), Usage(), "k", fault).result()
+        ledger.end(ledger.begin("m", MOST, None).result(), Usage(), None, "k", fault).result()
         assert ledger.result("k") == fault
-        ledger.end(ledger.begin("m", MOST).result(), USED, "k", ANSWER).result()
+        ledger.end(ledger.begin("m", MOST, None).result(), USED, None, "k", ANSWER).result()
         assert ledger.result("k") == ANSWER
-        assert (ledger.attempts(), ledger.spent()) == (2, {"m": USED})
+        assert (ledger.attempts(), ledger.spent()) == (2, [Spending("m", USED, None)])
 
 
 def test_what_nobody_waits_for_any_more_is_written_all_the_same(tmp_path):
     with Ledger(tmp_path / "r.sqlite") as ledger:
-        number = ledger.begin("m", MOST).result()
+        number = ledger.begin("m", MOST, None).result()
         ledger._waiting.put((lambda connection: time.sleep(0.1), Future()))  # the next ones wait behind it
-        ledger.end(number, USED, "k", ANSWER).cancel()
-        ledger.begin("m", MOST).result()
+        ledger.end(number, USED, None, "k", ANSWER).cancel()
+        ledger.begin("m", MOST, None).result()
         assert ledger.result("k") == ANSWER
 
 
@@ -59,9 +64,9 @@ from saro.engines.provider import Answer, Usage
 
 with Ledger(Path(sys.argv[1])) as ledger:
     for number in range(10**6):
-        attempt = ledger.begin("m", Usage(input_tokens=2, output_tokens=2)).result()
+        attempt = ledger.begin("m", Usage(input_tokens=2, output_tokens=2), None).result()
         answer = Answer(text=str(number), finish="stop", usage=Usage(input_tokens=1))
-        ledger.end(attempt, Usage(input_tokens=1), str(number), answer).result()
+        ledger.end(attempt, Usage(input_tokens=1), None, str(number), answer).result()
         print(number, flush=True)
 """
 
@@ -79,13 +84,14 @@ def test_what_was_promised_survives_a_kill_and_what_was_in_flight_is_counted(tmp
         assert all(ledger.result(str(number)).text == str(number) for number in range(promised + 1))
         assert ledger.lost <= 1
         ended = ledger.attempts() - ledger.lost
-        assert ledger.spent() == {"m": Usage(input_tokens=ended + 2 * ledger.lost, output_tokens=2 * ledger.lost)}
+        used = Usage(input_tokens=ended + 2 * ledger.lost, output_tokens=2 * ledger.lost)
+        assert ledger.spent() == [Spending("m", used, None)]
 
 
 def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path):
     path = tmp_path / "r.sqlite"
     with Ledger(path) as ledger:
-        attempt = ledger.begin("m", MOST).result()
+        attempt = ledger.begin("m", MOST, None).result()
 
         def full(connection):
             connection.execute("CREATE TABLE IF NOT EXISTS x (a)")
@@ -96,7 +102,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path):
         with pytest.raises(OSError, match="full") as failed:
             ledger._enqueue(full).result()
         assert (failed.value.errno, failed.value.filename) == (errno.ENOSPC, str(path))
-        ledger.end(attempt, USED, "k", ANSWER).result()  # room again: it goes on
+        ledger.end(attempt, USED, None, "k", ANSWER).result()  # room again: it goes on
         assert ledger.result("k") == ANSWER
     tables = sqlite3.connect(path).execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     assert sorted(tables) == [("attempts",), ("results",)]

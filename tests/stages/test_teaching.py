@@ -16,7 +16,7 @@ import saro
 import teacher_server
 from saro import pipeline
 from saro.config import SynthesizeConfig, load_config
-from saro.engines.ledger import Ledger
+from saro.engines.ledger import Ledger, Spending
 from saro.engines.provider import Usage
 from saro.errors import InputError
 from saro.files import read_jsonl, write_jsonl
@@ -308,7 +308,13 @@ def test_the_key_is_in_no_file(tmp_path):
 def test_a_forecast_counts_and_asks_nothing(tmp_path):
     path = prompts(tmp_path, 8)
     settings = SynthesizeConfig(
-        prompts=str(path), teacher="openai/x", judge="openai/y", samples=3, max_tokens=100, price=(1, 2)
+        prompts=str(path),
+        teacher="openai/x",
+        judge="openai/y",
+        samples=3,
+        max_tokens=100,
+        price=(1, 2),
+        judge_price=(1, 2),
     )
     found = forecast(settings, POLICIES)
     assert found["prompts"] == 8
@@ -317,13 +323,41 @@ def test_a_forecast_counts_and_asks_nothing(tmp_path):
     assert found["dollars"] == round((found["input tokens"] + 2 * found["output tokens"]) / 1e6, 2)
 
 
+def test_a_forecast_without_every_price_names_no_dollars(tmp_path):
+    path = str(prompts(tmp_path, 4))
+    known = forecast(SynthesizeConfig(prompts=path, teacher="openai/gpt-4o"), POLICIES)
+    assert known["dollars"] > 0
+    assert (
+        forecast(SynthesizeConfig(prompts=path, teacher="openai/gpt-4o", judge="openai/none"), POLICIES)["dollars"]
+        is None
+    )
+
+
+def test_a_budget_in_dollars_needs_a_price(tmp_path):
+    unknown = {"teacher": "openai/nobody-knows", "budget": 5.0}
+    with pytest.raises(InputError, match=r"synthesize\.price"):
+        forecast(SynthesizeConfig(prompts=str(prompts(tmp_path, 1)), **unknown), POLICIES)
+    with pytest.raises(InputError, match=r"synthesize\.judge_price"):
+        run(SynthesizeConfig(**{**unknown, "teacher": "openai/gpt-4o", "judge": "openai/nobody"}), tmp_path / "out")
+    assert not (tmp_path / "out" / "requests.sqlite").exists()
+
+
+def test_what_was_paid_at_one_address_counts_at_another(tmp_path):
+    path = prompts(tmp_path, 4)
+    priced = {"price": (1.0, 2.0), "budget": 1.0}
+    with TeacherServer().running() as server:
+        first = run(config(server, path, **priced), tmp_path / "out")
+        once = first["spending"]["dollars"]
+        assert once == round(server.arrivals.total() * (100 + 2 * 50) / 1e6, 4) > 0
+    with TeacherServer().running() as other:
+        second = run(config(other, path, **{**priced, "price": (10.0, 20.0)}), tmp_path / "out")
+        assert second["spending"]["dollars"] == pytest.approx(once * 11)
+
+
 @pytest.mark.parametrize("url", ["http://user:hidden@127.0.0.1:1/v1", "http://127.0.0.1:1/v1?key=hidden"])
 def test_a_secret_in_an_address_is_refused_and_not_repeated(url):
     with pytest.raises(InputError, match="teacher_url") as error:
         load_config(None, [f"synthesize.teacher_url={url}"])
-    assert "hidden" not in str(error.value)
-    with pytest.raises(InputError, match="needs the price") as error:
-        load_config(None, ["synthesize.budget=5", "synthesize.teacher=hidden/m"])
     assert "hidden" not in str(error.value)
 
 
@@ -334,7 +368,7 @@ def test_a_wrong_key_leaves_nothing_spent(tmp_path):
             run(config(server, path), tmp_path / "out")
     with Ledger(tmp_path / "out" / "requests.sqlite") as ledger:
         assert ledger.lost == 0
-        assert ledger.spent() == {f"openai-api/local/m at {server.url}": Usage()}
+        assert ledger.spent() == [Spending(f"openai-api/local/m at {server.url}", Usage(), None)]
 
 
 def test_a_server_that_is_not_there_costs_nothing(tmp_path):
@@ -344,7 +378,7 @@ def test_a_server_that_is_not_there_costs_nothing(tmp_path):
     with pytest.raises(InputError, match="none of its replies was accepted"):
         run(settings, tmp_path / "out")
     with Ledger(tmp_path / "out" / "requests.sqlite") as ledger:
-        assert list(ledger.spent().values()) == [Usage()]
+        assert [spending.usage for spending in ledger.spent()] == [Usage()]
 
 
 def test_a_recording_is_graded_where_there_is_a_judge(tmp_path):

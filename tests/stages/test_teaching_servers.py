@@ -70,7 +70,7 @@ def ask(url, model, out):
     assert all(row.reply.text for row in rejected)
     with Ledger(out / "requests.sqlite") as ledger:
         assert ledger.attempts() == PROMPTS
-        (spent,) = ledger.spent().values()
+        spent = ledger.spent()[0].usage
         assert PROMPTS <= spent.output_tokens <= PROMPTS * 48
         assert spent.input_tokens > PROMPTS * 300  # the policy is in every request
 

@@ -77,20 +77,24 @@ class Asker:
         await self._budget.reserve(most, self._price)
         used = most
         try:
-            number = await asyncio.wrap_future(self._ledger.begin(self.identity, most))
+            number = await asyncio.wrap_future(self._ledger.begin(self.identity, most, self._dollars(most)))
             try:
                 found = await provider.ask(request)
             except (InputError, asyncio.CancelledError) as stopped:
                 self._refused |= isinstance(stopped, InputError)
                 if self._refused:  # a wrong key or model costs nothing, nor do the requests that it cancels
                     used = Usage()
-                    written = self._ledger.end(number, used, key, Fault(reason="refused by the server", again=False))
+                    refusal = Fault(reason="refused by the server", again=False)
+                    written = self._ledger.end(number, used, self._dollars(used), key, refusal)
                     if isinstance(stopped, InputError):
                         await asyncio.wrap_future(written)
                 raise
             if found.usage is not None:
                 used = found.usage
-            await asyncio.wrap_future(self._ledger.end(number, used, key, found))
+            await asyncio.wrap_future(self._ledger.end(number, used, self._dollars(used), key, found))
         finally:
             await self._budget.settle(most, used, self._price)
         return found
+
+    def _dollars(self, usage: Usage) -> float | None:
+        return self._price.of(usage) if self._price else None

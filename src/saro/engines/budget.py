@@ -40,9 +40,9 @@ class Budget:
         self._in_flight = 0
         self._changed = asyncio.Condition()
 
-    def count(self, usage: Usage, price: Price | None) -> None:
+    def count(self, usage: Usage, dollars: float) -> None:
         """Count what was spent: by a request that has ended, or by an earlier process."""
-        self.dollars += price.of(usage) if price else 0.0
+        self.dollars += dollars
         self.tokens += usage.input_tokens + usage.output_tokens
 
     async def reserve(self, most: Usage, price: Price | None) -> None:
@@ -68,7 +68,7 @@ class Budget:
             self._reserved_dollars -= price.of(most) if price else 0.0
             self._reserved_tokens -= most.input_tokens + most.output_tokens
             self._in_flight -= 1
-            self.count(used, price)
+            self.count(used, price.of(used) if price else 0.0)
             self._changed.notify_all()
 
     def _fits(self, dollars: float, tokens: int) -> bool:

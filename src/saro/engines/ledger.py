@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -16,9 +17,20 @@ from saro.errors import InputError
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, payload TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (
-    id INTEGER PRIMARY KEY, model TEXT NOT NULL, state TEXT NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL
+    id INTEGER PRIMARY KEY, model TEXT NOT NULL, state TEXT NOT NULL,
+    input INTEGER NOT NULL, output INTEGER NOT NULL, dollars REAL
 );
 """
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What attempts at one model took; ``dollars`` is None where no price was known when they were sent."""
+
+    model: str
+    usage: Usage
+    dollars: float | None
+
 
 _Write: TypeAlias = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
 
@@ -56,34 +68,37 @@ class Ledger:
         payload = json.loads(row[0])
         return Fault.model_validate(payload) if "reason" in payload else Answer.model_validate(payload)
 
-    def spent(self) -> dict[str, Usage]:
-        """Tokens by model: what ended attempts took, and at most took where nobody knows."""
-        rows = self._reading.execute("SELECT model, sum(input), sum(output) FROM attempts GROUP BY model")
-        return {model: Usage(input_tokens=given, output_tokens=got) for model, given, got in rows}
+    def spent(self) -> list[Spending]:
+        """What ended attempts took, and at most took where nobody knows; by model, the unpriced apart."""
+        rows = self._reading.execute(
+            "SELECT model, sum(input), sum(output), sum(dollars) FROM attempts"
+            " GROUP BY model, dollars IS NULL ORDER BY model, dollars IS NULL"
+        )
+        return [Spending(model, Usage(input_tokens=given, output_tokens=got), paid) for model, given, got, paid in rows]
 
     def attempts(self) -> int:
         """Number of attempts, of all processes."""
         return int(self._reading.execute("SELECT count(*) FROM attempts").fetchone()[0])
 
-    def begin(self, model: str, most: Usage) -> "Future[int]":
-        """Note an attempt before it is sent; its number."""
+    def begin(self, model: str, most: Usage, dollars: float | None) -> "Future[int]":
+        """Note an attempt before it is sent, at its most (``dollars`` None: it has no price); its number."""
 
         def insert(connection: sqlite3.Connection) -> int | None:
-            values = (model, most.input_tokens, most.output_tokens)
+            values = (model, most.input_tokens, most.output_tokens, dollars)
             return connection.execute(
-                "INSERT INTO attempts (model, state, input, output) VALUES (?, 'begun', ?, ?)", values
+                "INSERT INTO attempts (model, state, input, output, dollars) VALUES (?, 'begun', ?, ?, ?)", values
             ).lastrowid
 
         return self._enqueue(insert)
 
-    def end(self, attempt: int, used: Usage, key: str, result: Answer | Fault) -> "Future[None]":
-        """Note how an attempt ended, and what its request came to so far."""
+    def end(self, attempt: int, used: Usage, dollars: float | None, key: str, result: Answer | Fault) -> "Future[None]":
+        """Note what an attempt took, and what its request came to so far."""
         payload = result.model_dump_json()
 
         def update(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "UPDATE attempts SET state = 'ended', input = ?, output = ? WHERE id = ?",
-                (used.input_tokens, used.output_tokens, attempt),
+                "UPDATE attempts SET state = 'ended', input = ?, output = ?, dollars = ? WHERE id = ?",
+                (used.input_tokens, used.output_tokens, dollars, attempt),
             )
             connection.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (key, payload))
 

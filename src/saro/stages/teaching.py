@@ -9,8 +9,10 @@ from saro.engines.asking import Asker
 from saro.engines.budget import Budget, Price
 from saro.engines.ledger import Ledger
 from saro.engines.live import LiveTeacher, classification_request, lesson_request
-from saro.engines.provider import Provider, Request
+from saro.engines.prices import known_price
+from saro.engines.provider import Provider, Request, Usage
 from saro.engines.recorded import RecordedTeacher, Teacher
+from saro.errors import InputError
 from saro.files import locked, write_json
 from saro.judges.reasoning import ReasoningJudge, grading_request
 from saro.progress import Reporter
@@ -44,15 +46,19 @@ def teach(
         attempts lost in flight, and whether the budget was reached.
 
     Raises:
-        InputError: as ``synthesize``; another process at work; a live teacher or judge that cannot be reached.
+        InputError: as ``synthesize``; another process at work; a live teacher or judge that cannot be reached; a budget
+            in dollars for a model without a price.
     """
     if is_recorded(config.teacher) and config.judge is None:
         return synthesize(config, Panel(_recorded(config, policies), None, policies), out, reporter)
+    prices = _prices(config)
     ledger.parent.mkdir(parents=True, exist_ok=True)
     with locked(ledger.with_suffix(".lock"), out), Ledger(ledger) as book:
         budget = Budget(config.budget, config.budget_tokens)
-        for model, usage in book.spent().items():
-            budget.count(usage, _prices(config).get(model))
+        for spending in book.spent():
+            price = prices.get(spending.model)  # of what was sent before a price was known
+            unpriced = price.of(spending.usage) if price else 0.0
+            budget.count(spending.usage, unpriced if spending.dollars is None else spending.dollars)
         if book.lost:
             reporter.say(f"{book.lost} requests were in flight when an earlier process ended: they may be paid twice")
         finished = asyncio.run(_consult(config, policies, book, budget, reporter))
@@ -62,7 +68,7 @@ def teach(
         summary["spending"] = {
             "attempts": book.attempts(),
             "tokens": budget.tokens,
-            "dollars": round(budget.dollars, 4) if config.price else None,
+            "dollars": round(budget.dollars, 4) if None not in prices.values() else None,
             "attempts lost in flight": book.lost,
             "budget reached": not finished,
         }
@@ -78,12 +84,16 @@ def forecast(config: SynthesizeConfig, policies: dict[str, Policy]) -> dict[str,
     """What asking would take, were every reply as long as may be and none asked for again: requests, tokens, dollars.
 
     Input tokens are reckoned at four characters each. Only the budget is a limit.
+
+    Raises:
+        InputError: a budget in dollars for a model without a price.
     """
+    prices = _prices(config)
     chain = Chain(steps=("x" * _CHARACTERS_A_TOKEN * config.max_tokens,), answer="x")
     counts = {"prompts": 0, "requests": 0, "input tokens": 0, "output tokens": 0}
     dollars = 0.0
 
-    def count(request: Request, times: int, price: tuple[float, float] | None) -> None:
+    def count(request: Request, times: int, price: Price | None) -> None:
         nonlocal dollars
         given = times * (len(request.system) + len(request.user)) // _CHARACTERS_A_TOKEN
         got = times * request.max_tokens
@@ -91,22 +101,23 @@ def forecast(config: SynthesizeConfig, policies: dict[str, Policy]) -> dict[str,
         counts["input tokens"] += given
         counts["output tokens"] += got
         if price:
-            dollars += (given * price[0] + got * price[1]) / 1e6
+            dollars += price.of(Usage(input_tokens=given, output_tokens=got))
 
     recorded = is_recorded(config.teacher)
+    teaching, judging = prices.get(_teacher(config)), prices.get(_judge(config))
     longest = max(policies.values(), key=lambda policy: len(policy.text))
     for prompt in read_prompts(config.prompts, config.limit):
         counts["prompts"] += 1
         policy = policies.get(prompt.category)
         if not recorded:
             if policy is None:
-                count(classification_request(prompt, policies), 1, config.price)
+                count(classification_request(prompt, policies), 1, teaching)
             lesson = lesson_request(prompt, policy or longest, 0, config.temperature, config.max_tokens)
-            count(lesson, config.samples, config.price)
+            count(lesson, config.samples, teaching)
         if config.judge:
             grading = grading_request(prompt, chain, policy or longest)
-            count(grading, config.samples, config.judge_price or config.price)
-    return {**counts, "dollars": round(dollars, 2) if config.price else None}
+            count(grading, config.samples, judging)
+    return {**counts, "dollars": round(dollars, 2) if None not in prices.values() else None}
 
 
 async def _consult(
@@ -140,20 +151,44 @@ def _panel(
     if is_recorded(config.teacher):
         asked = _recorded(config, policies)
     else:
-        identity = _identity(config.teacher, config.teacher_url)
-        asked = LiveTeacher(asker(identity, teacher), policies, config.samples, config.temperature, config.max_tokens)
-    grading = ReasoningJudge(asker(_identity(config.judge, config.judge_url), judge)) if config.judge else None
+        asked = LiveTeacher(
+            asker(_teacher(config), teacher), policies, config.samples, config.temperature, config.max_tokens
+        )
+    grading = ReasoningJudge(asker(_judge(config), judge)) if config.judge else None
     return Panel(asked, grading, policies)
+
+
+def _teacher(config: SynthesizeConfig) -> str:
+    return _identity(config.teacher, config.teacher_url)
+
+
+def _judge(config: SynthesizeConfig) -> str:
+    return _identity(config.judge, config.judge_url) if config.judge else ""
 
 
 def _identity(model: str, url: str | None) -> str:
     return f"{model} at {url}" if url else model
 
 
-def _prices(config: SynthesizeConfig) -> dict[str, Price]:
-    prices = {}
-    if config.judge and (judged := config.judge_price or config.price):
-        prices[_identity(config.judge, config.judge_url)] = Price(*judged)
-    if config.price:
-        prices[_identity(config.teacher, config.teacher_url)] = Price(*config.price)
+def _prices(config: SynthesizeConfig) -> dict[str, Price | None]:
+    """Prices of the models that will be asked, by identity: as given, or else as known; None: neither.
+
+    Raises:
+        InputError: there is a budget in dollars, and one of them has no price.
+    """
+    asked: list[tuple[str, str, str | None, tuple[float, float] | None]] = []
+    if not is_recorded(config.teacher):
+        asked.append((_teacher(config), config.teacher, config.teacher_url, config.price))
+    if config.judge and _judge(config) != _teacher(config):
+        asked.append((_judge(config), config.judge, config.judge_url, config.judge_price))
+    prices: dict[str, Price | None] = {}
+    for identity, model, url, given in asked:
+        prices[identity] = Price(*given) if given else known_price(model, url)
+        if prices[identity] is None and config.budget is not None:
+            key = "synthesize.price" if identity == _teacher(config) else "synthesize.judge_price"
+            raise InputError(
+                key,
+                "is missing: a budget in dollars needs the model's price, and none is known",
+                "give it in dollars a million tokens, in and out: 2.5,10",
+            )
     return prices
