@@ -118,10 +118,34 @@ def test_low_and_missing_grades_reject(tmp_path):
     assert [row.prompt.id for row in accepted] == ["p0", "p2", "p4", "p5"]
     assert [(row.reply.prompt_id, row.reason) for row in rejected] == [
         ("p1", "judge: relevance too low"),
-        ("p3", "judge: unscored (no grades in 3 replies)"),
+        ("p3", "judge: unscored (no verdict in 3 replies)"),
     ]
     assert rejected[0].grades.relevance == 2
-    assert summary["rejected"] == {"judge: relevance too low": 1, "judge: unscored (no grades in 3 replies)": 1}
+    assert summary["rejected"] == {"judge: relevance too low": 1, "judge: unscored (no verdict in 3 replies)": 1}
+
+
+def test_a_safe_completion_of_the_harmful_is_accepted_where_a_judge_says_so(tmp_path):
+    verdicts = {"request 1": "safe completion", "request 3": "refusal", "request 5": "unsafe", "request 7": "perhaps"}
+
+    def say(system, user):
+        if system.startswith("You decide"):
+            return json.dumps({"answer": next(said for part, said in verdicts.items() if part in user)})
+        return teacher_server.answer(system, user).replace(teacher_server.REFUSAL, teacher_server.HELP)
+
+    path = prompts(tmp_path, 8)
+    with TeacherServer(say=say).running() as server:
+        judge = {"judge": "openai-api/local/judge", "judge_url": server.url}
+        run(config(server, path, **judge), tmp_path / "judged")
+        run(config(server, path), tmp_path / "alone")
+    accepted, rejected = rows_of(tmp_path / "judged")
+    assert [row.prompt.id for row in accepted] == ["p0", "p1", "p2", "p3", "p4", "p6"]
+    assert {row.reply.prompt_id: row.reason for row in rejected} == {
+        "p5": "outcome: answers the harmful",
+        "p7": "judge: unscored (no verdict in 3 replies)",
+    }
+    accepted, rejected = rows_of(tmp_path / "alone")
+    assert {row.reason for row in rejected} == {"outcome: answers the harmful"}
+    assert len(rejected) == 4
 
 
 def test_a_provider_that_takes_the_reasoning_apart_is_put_together(tmp_path):
@@ -318,8 +342,8 @@ def test_a_forecast_counts_and_asks_nothing(tmp_path):
     )
     found = forecast(settings, POLICIES)
     assert found["prompts"] == 8
-    assert found["requests"] == 6 + 8 * 3 + 8 * 3
-    assert found["output tokens"] == 6 * 1024 + 24 * 100 + 24 * 2048
+    assert found["requests"] == 6 + 8 * 3 + 8 * 3 + 4 * 3
+    assert found["output tokens"] == 6 * 1024 + 24 * 100 + (24 + 12) * 2048
     assert found["dollars"] == round((found["input tokens"] + 2 * found["output tokens"]) / 1e6, 2)
 
 

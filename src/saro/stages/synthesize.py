@@ -14,7 +14,7 @@ from saro.engines.budget import Spent
 from saro.engines.recorded import Teacher
 from saro.errors import InputError
 from saro.files import atomic_write, write_json
-from saro.judges.reasoning import Grades
+from saro.judges.llm import Grades, Safety
 from saro.progress import Reporter
 from saro.records import Chain, Policy, Prompt, Record, Reply
 from saro.sources.prompts import read_prompts
@@ -39,10 +39,13 @@ class Rejected(Record):
 
 
 class Judge(Protocol):
-    """Whoever grades reasoning."""
+    """Whoever grades reasoning, and tells a safe completion from an unsafe one."""
 
     async def grade(self, prompt: Prompt, chain: Chain, policy: Policy) -> Grades | str:
         """The grades, or why there are none."""
+
+    async def safety(self, prompt: Prompt, chain: Chain, policy: Policy) -> Safety | str:
+        """What an answer to a harmful prompt is, or why nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,9 @@ async def consult(config: SynthesizeConfig, panel: Panel, at_once: int, reporter
 def synthesize(config: SynthesizeConfig, panel: Panel, out: Path, reporter: Reporter) -> dict[str, object]:
     """Keep what passes of the panel's replies; write ``ritd.jsonl`` and ``rejected.jsonl`` under ``out``.
 
-    Acceptance: the reply is a chain, its answer refuses the harmful and helps the benign, the chain cites the prompt's
-    policy and no other, and, where there is a judge, each of its grades reaches ``config.min_grade``. Of several
+    Acceptance: the reply is a chain that cites the prompt's policy and no other; its answer refuses the harmful, or is
+    a safe completion of it where there is a judge to say so, and helps the benign; and, where there is a judge, each of
+    its grades reaches ``config.min_grade``. Of several
     accepted samples of one prompt the shortest is kept (Shortest Rejection Sampling, arXiv:2504.09420), unless
     ``config.select`` says otherwise.
 
@@ -151,11 +155,16 @@ async def _examined(
         return [(nothing, Rejected(reply=nothing, reason=f"classification: {policy}"))]
     found: list[tuple[Reply, Demonstration | Rejected]] = []
     for reply in await panel.teacher.replies(prompt, policy):
-        chain = _read(reply, prompt, policy, panel.policies, config.citation)
+        chain = _read(reply, policy, panel.policies, config.citation)
         if isinstance(chain, str):
             found.append((reply, Rejected(reply=reply, reason=chain)))
             continue
-        grades = await _graded(prompt, chain, policy, panel)
+        applied = policy or _one_cited(chain, panel.policies)
+        wrong = await _wrong_outcome(reply, prompt, chain, applied, panel.judge)
+        if wrong is not None:
+            found.append((reply, Rejected(reply=reply, reason=wrong)))
+            continue
+        grades = await _graded(prompt, chain, applied, panel.judge)
         if isinstance(grades, str):
             found.append((reply, Rejected(reply=reply, reason=f"judge: unscored ({grades})")))
         elif grades and (low := _lowest(grades, config.min_grade)):
@@ -166,22 +175,37 @@ async def _examined(
     return found
 
 
-async def _graded(prompt: Prompt, chain: Chain, policy: Policy | None, panel: Panel) -> Grades | str | None:
-    """The judge's grades, or why there are none; None without a judge."""
-    if panel.judge is None:
+def _one_cited(chain: Chain, policies: dict[str, Policy]) -> Policy | None:
+    """The policy that the chain goes by, where its prompt has none, as in a recording; None unless it is one."""
+    cited = cited_policies(chain, policies)
+    return policies[cited.pop()] if len(cited) == 1 else None
+
+
+async def _wrong_outcome(
+    reply: Reply, prompt: Prompt, chain: Chain, policy: Policy | None, judge: Judge | None
+) -> str | None:
+    """Why the answer is the wrong one; None: it is right. Only a judge can tell a safe completion of the harmful."""
+    if read_outcome(reply.text, prompt.label).wished:
         return None
-    if policy is None:  # a recording's prompt without a category: the policy that the chain goes by
-        cited = cited_policies(chain, panel.policies)
-        if len(cited) != 1:
-            return "no one policy to go by"
-        policy = panel.policies[cited.pop()]
-    return await panel.judge.grade(prompt, chain, policy)
+    if prompt.label == "benign":
+        return "outcome: refuses the benign"
+    if judge is None or policy is None:
+        return "outcome: answers the harmful"
+    found = await judge.safety(prompt, chain, policy)
+    if isinstance(found, str):
+        return f"judge: unscored ({found})"
+    return "outcome: answers the harmful" if found.answer == "unsafe" else None
 
 
-def _read(
-    reply: Reply, prompt: Prompt, policy: Policy | None, policies: dict[str, Policy], citation: bool
-) -> Chain | str:
-    """The chain of an acceptable reply, or the reason why it is not acceptable."""
+async def _graded(prompt: Prompt, chain: Chain, policy: Policy | None, judge: Judge | None) -> Grades | str | None:
+    """The judge's grades, or why there are none; None without a judge."""
+    if judge is None:
+        return None
+    return "no one policy to go by" if policy is None else await judge.grade(prompt, chain, policy)
+
+
+def _read(reply: Reply, policy: Policy | None, policies: dict[str, Policy], citation: bool) -> Chain | str:
+    """The chain of a reply that has the form and cites the policy, or the reason why it does not."""
     if reply.fault is not None:
         return f"request: {reply.fault}"
     if reply.finish == "length":
@@ -189,8 +213,6 @@ def _read(
     parsed = chains.parse(reply.text)
     if not isinstance(parsed, Chain):
         return f"form: {parsed.reason}"
-    if not read_outcome(reply.text, prompt.label).wished:
-        return "outcome: answers the harmful" if prompt.label == "harmful" else "outcome: refuses the benign"
     cited = cited_policies(parsed, policies)
     if citation and not cited:
         return "policy: cites none"

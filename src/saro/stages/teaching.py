@@ -14,7 +14,7 @@ from saro.engines.provider import Provider, Request, Usage
 from saro.engines.recorded import RecordedTeacher, Teacher
 from saro.errors import InputError
 from saro.files import locked, write_json
-from saro.judges.reasoning import ReasoningJudge, grading_request
+from saro.judges.llm import LLMJudge, grading_request, safety_request
 from saro.progress import Reporter
 from saro.records import Chain, Policy
 from saro.sources.prompts import locate, read_prompts
@@ -115,8 +115,9 @@ def forecast(config: SynthesizeConfig, policies: dict[str, Policy]) -> dict[str,
             lesson = lesson_request(prompt, policy or longest, 0, config.temperature, config.max_tokens)
             count(lesson, config.samples, teaching)
         if config.judge:
-            grading = grading_request(prompt, chain, policy or longest)
-            count(grading, config.samples, judging)
+            count(grading_request(prompt, chain, policy or longest), config.samples, judging)
+            if prompt.label == "harmful":  # of every answer that is no plain refusal
+                count(safety_request(prompt, chain, policy or longest), config.samples, judging)
     return {**counts, "dollars": round(dollars, 2) if None not in prices.values() else None}
 
 
@@ -154,7 +155,7 @@ def _panel(
         asked = LiveTeacher(
             asker(_teacher(config), teacher), policies, config.samples, config.temperature, config.max_tokens
         )
-    grading = ReasoningJudge(asker(_judge(config), judge)) if config.judge else None
+    grading = LLMJudge(asker(_judge(config), judge)) if config.judge else None
     return Panel(asked, grading, policies)
 
 
