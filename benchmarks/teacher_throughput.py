@@ -1,31 +1,34 @@
 """A live teacher against a server's ceiling: requests a second, and memory however many prompts.
 
-    python benchmarks/teacher_throughput.py [--prompts 2000] [--out benchmarks/results/teacher_throughput.json]
+    python benchmarks/teacher_throughput.py [--prompts 6000] [--processes 2] [--out FILE]
 
 A server on loopback answers after 300 ms and takes 64 requests at once: at most 64 / 0.3 = 213 requests a second
-can be answered. The teacher asks through Inspect, writes its ledger and reserves its budget as always. Memory is
-measured in processes of their own, at 1,000 prompts and at 50,000, against a server without latency.
-
-``results/teacher_throughput.json`` (``--prompts 3000``, 2 CPU cores, 2026-11-21): about half of the ceiling. One
-process is bound by the CPU that Inspect and the client take for each request, not by the server.
+can be answered. The teacher asks through Inspect, writes its ledger and reserves its budget as always. Its rate is
+taken at the server, from the first arrival to the last answer; the whole command's time, with the start of the
+processes and the writing of the data set, stands beside it. Memory is measured in processes of their own, at 1,000
+prompts and at 50,000, against a server without latency.
 """
 
 import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LATENCY, LIMIT = 0.3, 64
 ROOT = Path(__file__).parent.parent
 
 
-def server(latency: float, limit: int) -> tuple[subprocess.Popen[str], str]:
-    """The test server in a process of its own, and its address."""
+@contextmanager
+def server(latency: float, limit: int, seen: dict[str, float]) -> Iterator[str]:
+    """The test server in a process of its own: its address. What it has seen goes into ``seen`` when it ends."""
     command = [
         sys.executable,
         str(ROOT / "tests" / "teacher_server.py"),
@@ -34,12 +37,16 @@ def server(latency: float, limit: int) -> tuple[subprocess.Popen[str], str]:
         "--limit",
         str(limit),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, process.stdout.readline().strip()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.send_signal(signal.SIGINT)
+        seen.update(json.loads(process.stdout.readline()))
 
 
-def teach(url: str, count: int, folder: Path) -> dict[str, float]:
+def teach(url: str, count: int, folder: Path, processes: int) -> dict[str, float]:
     """Ask for ``count`` prompts' chains, in this process."""
     from saro.config import SynthesizeConfig
     from saro.engines.ledger import Ledger
@@ -55,7 +62,12 @@ def teach(url: str, count: int, folder: Path) -> dict[str, float]:
             row = {"id": f"p{place}", "text": text, "label": "benign", "category": "no-harm"}
             handle.write(json.dumps(row) + "\n")
     config = SynthesizeConfig(
-        prompts=str(prompts), teacher="openai-api/local/m", teacher_url=url, connections=LIMIT, budget_tokens=10**9
+        prompts=str(prompts),
+        teacher="openai-api/local/m",
+        teacher_url=url,
+        connections=LIMIT,
+        budget_tokens=10**9,
+        processes=processes,
     )
     started = time.monotonic()
     teaching.teach(config, load_policies(), folder / "out", folder / "out" / "requests.sqlite", reporter())
@@ -65,40 +77,41 @@ def teach(url: str, count: int, folder: Path) -> dict[str, float]:
     return {"seconds": seconds, "repeated": repeated, "peak_gb": peak_memory()}
 
 
-def measured(latency: float, limit: int, count: int) -> dict[str, float]:
-    """One measurement in a process of its own."""
-    process, url = server(latency, limit)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, str(Path(__file__).resolve()), "--one", url, str(count), folder]
-            environment = {**os.environ, "LOCAL_API_KEY": "none", "PYTHONPATH": str(ROOT / "src")}
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-            found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-            return found
-    finally:
-        process.kill()
+def measured(latency: float, limit: int, count: int, processes: int) -> dict[str, float]:
+    """One measurement in a process of its own; ``rate`` is the server's."""
+    seen: dict[str, float] = {}
+    with server(latency, limit, seen) as url, tempfile.TemporaryDirectory() as folder:
+        one = ["--one", url, str(count), folder, "--processes", str(processes)]
+        environment = {**os.environ, "LOCAL_API_KEY": "none", "PYTHONPATH": str(ROOT / "src")}
+        command = [sys.executable, str(Path(__file__).resolve()), *one]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return {**found, "rate": seen["answered"] / seen["seconds"]}
 
 
 def main() -> None:
     """Measure and print; write the figures to a file."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--prompts", type=int, default=2000)
+    parser.add_argument("--prompts", type=int, default=6000)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--many", type=int, default=50_000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/teacher_throughput.json"))
     parser.add_argument("--one", nargs=3, metavar=("URL", "PROMPTS", "FOLDER"))
     options = parser.parse_args()
     if options.one:
         url, count, folder = options.one
-        print(json.dumps(teach(url, int(count), Path(folder))))
+        print(json.dumps(teach(url, int(count), Path(folder), options.processes)))
         return
-    speed = measured(LATENCY, LIMIT, options.prompts)
-    few, many = measured(0.0, 10_000, 1000), measured(0.0, 10_000, options.many)
+    speed = measured(LATENCY, LIMIT, options.prompts, options.processes)
+    few, many = (measured(0.0, 10_000, count, 1) for count in (1000, options.many))
     ceiling = LIMIT / LATENCY
     result = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "ceiling, requests a second": round(ceiling, 1),
-        "answers a second": round(options.prompts / speed["seconds"], 1),
-        "share of the ceiling": round(options.prompts / speed["seconds"] / ceiling, 3),
+        "processes": options.processes,
+        "answers a second": round(speed["rate"], 1),
+        "share of the ceiling": round(speed["rate"] / ceiling, 3),
+        f"seconds for {options.prompts:,} prompts, start and writing included": round(speed["seconds"], 1),
         "requests repeated": speed["repeated"],
         "peak memory at 1,000 prompts, MB": round(few["peak_gb"] * 1000),
         f"peak memory at {options.many:,} prompts, MB": round(many["peak_gb"] * 1000),

@@ -1,6 +1,7 @@
 """An OpenAI-compatible server on loopback with latency, a limit and faults: teacher and judge of tests and benchmarks.
 
-``python tests/teacher_server.py --latency 0.3 --limit 64`` prints its address and serves until it is killed.
+``python tests/teacher_server.py --latency 0.3 --limit 64`` prints its address and serves until it is interrupted; then
+how many requests it has answered, and the seconds between the first's arrival and the last's answer.
 """
 
 import argparse
@@ -11,7 +12,8 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 
 REFUSAL = "I can't help with that, but I can help you stay safe."
 HELP = "Mix flour, water and salt, let it rest for an hour, and bake it."
@@ -34,6 +36,17 @@ def answer(system, user):
     return f"<think>\n{steps}\n</think>\n\n{REFUSAL if 'harmful' in user else HELP}"
 
 
+def completion(body, unit, text, finish):
+    return {
+        "id": unit[:12],
+        "object": "chat.completion",
+        "created": 0,
+        "model": body["model"],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150},
+    }
+
+
 class TeacherServer:
     """Counts what it is asked; ``fault(body, times)`` names what is wrong with a request's ``times``-th arrival."""
 
@@ -49,17 +62,22 @@ class TeacherServer:
         self.answered: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.keys: set[str] = set()
+        self.batches: list[list[dict]] = []
         self.in_flight = self.most_in_flight = 0
+        self.first = self.last = 0.0
         self.url = ""
 
     async def handle(self, reader, writer):
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-                body = json.loads(await reader.readexactly(int(length.group(1)))) if length else {}
+                payload = await reader.readexactly(int(length.group(1))) if length else b""
                 if key := re.search(rb"authorization: bearer (\S+)", head, re.IGNORECASE):
                     self.keys.add(key.group(1).decode())
-                if not await self.respond(body, writer):
+                path = head.split(b" ", 2)[1].decode().partition("?")[0].removeprefix("/v1/")
+                if path.startswith(("files", "batches")):
+                    await self.batch(path, payload, writer)
+                elif not await self.respond(json.loads(payload), writer):
                     break
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
@@ -72,6 +90,7 @@ class TeacherServer:
         fault = "429" if self.in_flight >= self.limit else self.fault(body, self.arrivals[unit])
         if fault:
             self.faults[fault] += 1
+        self.first = self.first or time.monotonic()
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -79,6 +98,7 @@ class TeacherServer:
             return await self.send(body, unit, fault, writer)
         finally:
             self.in_flight -= 1
+            self.last = time.monotonic()
 
     async def send(self, body, unit, fault, writer):
         if fault == "drop":
@@ -107,19 +127,53 @@ class TeacherServer:
             text, finish = "", "content_filter"
         else:
             self.answered[unit] += 1
-        reply = {
-            "id": unit[:12],
-            "object": "chat.completion",
-            "created": 0,
-            "model": body["model"],
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
-            "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150},
-        }
-        payload = json.dumps(reply).encode()
+        payload = json.dumps(completion(body, unit, text, finish)).encode()
         await self.write(
             writer, 200, "application/json", payload[: len(payload) // 2] if fault == "truncated" else payload
         )
         return True
+
+    async def batch(self, path, payload, writer):
+        """The batch API: a file of requests comes in, a batch is made of it, and is done when it is asked for again."""
+        match path.split("/"):
+            case ["files"]:
+                lines = [json.loads(line) for line in payload.splitlines() if line.startswith(b"{")]
+                found = {
+                    "id": f"file-{len(self.batches)}",
+                    "object": "file",
+                    "bytes": 0,
+                    "created_at": 0,
+                    "filename": "f",
+                    "purpose": "batch",
+                    "status": "processed",
+                }
+                self.batches.append(lines)
+            case ["batches"]:
+                found = self.batch_status(json.loads(payload)["input_file_id"], "validating")
+            case ["batches", name]:
+                found = self.batch_status(name, "completed")
+            case ["files", name, "content"]:
+                rows = []
+                for line in self.batches[int(name.rpartition("-")[2])]:
+                    system, user = (message["content"] for message in line["body"]["messages"])
+                    body = completion(line["body"], line["custom_id"], self.say(system, user), "stop")
+                    rows.append({"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}})
+                await self.write(writer, 200, "application/jsonl", "\n".join(map(json.dumps, rows)).encode())
+                return
+        await self.write(writer, 200, "application/json", json.dumps(found).encode())
+
+    def batch_status(self, name, status):
+        done = {"output_file_id": name} if status == "completed" else {}
+        return {
+            "id": name,
+            "object": "batch",
+            "completion_window": "24h",
+            "created_at": 0,
+            "status": status,
+            "endpoint": "/v1/chat/completions",
+            "input_file_id": name,
+            **done,
+        }
 
     async def write(self, writer, status, kind, payload, extra=""):
         head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(payload)}\r\n{extra}\r\n"
@@ -163,7 +217,9 @@ def main():
     options = parser.parse_args()
     with TeacherServer(options.latency, options.limit).running() as server:
         print(server.url, flush=True)
-        threading.Event().wait()
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        print(json.dumps({"answered": server.answered.total(), "seconds": server.last - server.first}), flush=True)
 
 
 if __name__ == "__main__":

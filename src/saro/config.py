@@ -51,6 +51,12 @@ class SynthesizeConfig(Section):
         None, description="of the judge, where it is another model; likewise"
     )
     connections: int = Field(64, ge=1, description="most requests at once; fewer where the server limits the rate")
+    processes: int = Field(1, ge=1, description="that send requests; one is bound by its CPU at some 100 a second")
+    batch: int | None = Field(
+        None,
+        ge=1,
+        description="most requests in flight through the provider's batch API: cheaper, within a day; none: not",
+    )
     attempts: int = Field(6, ge=1, description="most attempts at one request")
     timeout: float = Field(300.0, ge=1, description="seconds for one attempt")
 
@@ -63,6 +69,8 @@ class SynthesizeConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.batch is not None and self.processes > 1:
+            raise ValueError("batch gathers the requests of one process: leave processes at 1")
         if self.select == "best" and self.judge is None:
             raise ValueError("select best goes by grades: name a judge")
         return self

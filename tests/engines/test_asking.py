@@ -35,9 +35,9 @@ def ledger(tmp_path, monkeypatch):
         yield opened
 
 
-def ask(ledger, provider, identity="m", attempts=3, budget=None, request=REQUEST):
+def ask(ledger, provider, identity="m", attempts=3, budget=None, request=REQUEST, at_once=9):
     async def go():
-        asker = Asker(identity, provider, ledger, budget or Budget(), Price(1, 1), attempts)
+        asker = Asker(identity, provider, ledger, budget or Budget(), Price(1, 1), attempts, at_once)
         return await asker.ask(request)
 
     return asyncio.run(go())

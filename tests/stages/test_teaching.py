@@ -274,14 +274,17 @@ from saro.progress import Silent
 from saro.stages.teaching import teach
 
 out = Path(sys.argv[3])
-settings = SynthesizeConfig(prompts=sys.argv[1], teacher="openai-api/local/m", teacher_url=sys.argv[2], connections=8)
+model = {"teacher": "openai-api/local/m", "teacher_url": sys.argv[2]}
+settings = SynthesizeConfig(prompts=sys.argv[1], **model, connections=8, processes=int(sys.argv[4]))
 teach(settings, load_policies(), out, out / "requests.sqlite", Silent())
 """
 
 
-def process(path, server, out):
+def process(path, server, out, processes=1, stderr=None):
     environment = {**os.environ, "PYTHONPATH": str(Path(saro.__file__).parents[1])}
-    return subprocess.Popen([sys.executable, "-c", PROCESS, path, server.url, out], env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", PROCESS, path, server.url, out, str(processes)], env=environment, stderr=stderr
+    )
 
 
 @pytest.mark.slow
@@ -307,6 +310,85 @@ def test_killed_at_any_moment_it_goes_on_and_pays_at_most_what_was_in_flight_aga
         # 8 connections, and 3 requests that wait for one
         assert repeated <= summary["spending"]["attempts lost in flight"] <= 11 * kills
         assert (out / "ritd.jsonl").read_bytes() == (undisturbed / "ritd.jsonl").read_bytes()
+
+
+def test_a_batch_api_is_used_where_it_is_asked_for(tmp_path, monkeypatch):
+    from inspect_ai.model._providers.util import batch
+
+    monkeypatch.setattr(batch, "DEFAULT_BATCH_TICK", 0.05)
+    monkeypatch.setattr(batch, "DEFAULT_SEND_DELAY", 0.05)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    path = prompts(tmp_path, 40)
+    with TeacherServer().running() as server:
+        model = {"teacher": "openai/gpt-4o", "price": (1.0, 2.0), "samples": 2, "batch": 1000}
+        summary = run(config(server, path, **model), tmp_path / "out")
+        assert server.arrivals.total() == 0  # nothing went any other way
+        asked = [line["custom_id"] for lines in server.batches for line in lines]
+    assert len(set(asked)) == len(asked) == 30 + 80  # sorted, then answered
+    assert len(server.batches) < 12
+    assert summary["spending"]["attempts"] == 110
+    assert summary["accepted"] == 40
+
+
+def test_a_model_without_a_batch_api_says_so(tmp_path):
+    settings = SynthesizeConfig(prompts=str(prompts(tmp_path, 1)), teacher="openai-api/local/m", batch=10)
+    with pytest.raises(InputError, match="has no batch API"):
+        run(settings, tmp_path / "out")
+
+
+def test_several_processes_ask_and_give_the_same(tmp_path):
+    path = prompts(tmp_path, 40)
+    with TeacherServer(fault=one_in_five(("429", "500", "drop"))).running() as server:
+        run(config(server, path, processes=3), tmp_path / "three")
+        assert max(server.answered.values()) == 1
+        assert server.keys == {KEY}
+    with TeacherServer().running() as server:
+        settings = config(server, path)
+        run(settings, tmp_path / "one")
+    three, one = rows_of(tmp_path / "three"), rows_of(tmp_path / "one")
+    assert [(row.prompt, row.chain) for row in three[0]] == [(row.prompt, row.chain) for row in one[0]]
+
+
+def test_what_a_process_is_refused_stops_all(tmp_path):
+    with TeacherServer(fault=lambda body, times: "401").running() as server:
+        with pytest.raises(InputError, match="HTTP 401"):
+            run(config(server, prompts(tmp_path, 400), processes=2), tmp_path / "out")
+        assert server.arrivals.total() <= 64
+    with pytest.raises(InputError, match=r"nobody/m.*cannot be reached"):
+        run(SynthesizeConfig(teacher="nobody/m", processes=2), tmp_path / "none")
+
+
+def asking_processes():
+    return {
+        int(folder.name)
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdigit() and b"saro.engines.provider_process" in (folder / "cmdline").read_bytes()
+    }
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+def test_an_asking_process_that_is_killed_stops_the_run_and_none_outlives_it(tmp_path):
+    path = prompts(tmp_path, 400)
+    before = asking_processes()
+    with TeacherServer(latency=0.05).running() as server:
+        asking = process(path, server, tmp_path / "out", processes=2, stderr=subprocess.PIPE)
+        while server.arrivals.total() < 20:
+            time.sleep(0.01)
+        os.kill((asking_processes() - before).pop(), signal.SIGKILL)
+        assert b"a process that asks it has ended" in asking.communicate(timeout=30)[1]
+        assert asking_processes() == before
+        asking = process(path, server, tmp_path / "out", processes=2)
+        start = server.arrivals.total()
+        while server.arrivals.total() < start + 20:
+            time.sleep(0.01)
+        asking.kill()
+        asking.wait()
+        deadline = time.monotonic() + 10
+        while asking_processes() != before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        run(config(server, path, timeout=300, connections=8, processes=2), tmp_path / "out")
+        assert server.answered.total() <= 300 + 400 + 2 * 8  # sorted, answered, and lost in flight
 
 
 def test_a_second_process_says_so_and_stops(tmp_path):

@@ -1,14 +1,22 @@
 """Asking a model behind an API many things: each answer on disk before it counts, none paid twice, within a budget."""
 
 import asyncio
+from typing import Protocol
 
 from saro.engines.budget import Budget, Price, most_of
 from saro.engines.ledger import Ledger
-from saro.engines.provider import Answer, Fault, Provider, Request, Usage, backoff
+from saro.engines.provider import Answer, Fault, Request, Usage, backoff
 from saro.errors import InputError
 from saro.files import sha256_json
 
 NOT_SENT = "not sent: the budget was reached"
+
+
+class Model(Protocol):
+    """Whoever answers requests: a provider, or several processes of it."""
+
+    async def ask(self, request: Request) -> Answer | Fault:
+        """Send ``request`` once."""
 
 
 class Asker:
@@ -21,22 +29,25 @@ class Asker:
         budget: of the run.
         price: of this model; None: dollars are not counted.
         attempts: most attempts at one request before its fault stands.
+        at_once: most requests in flight; the others wait before they are noted as sent.
     """
 
     def __init__(
         self,
         identity: str,
-        provider: Provider | None,
+        provider: Model | None,
         ledger: Ledger,
         budget: Budget,
         price: Price | None,
         attempts: int,
+        at_once: int,
     ) -> None:
         self.identity = identity
         self._provider, self._ledger, self._budget = provider, ledger, budget
         self._price, self._attempts = price, attempts
+        self._room = asyncio.Semaphore(at_once)
         self._asking: dict[str, asyncio.Event] = {}
-        self._refused = False
+        self._refusal: InputError | None = None
 
     async def ask(self, request: Request) -> Answer | Fault:
         """The answer, from the ledger where it is there.
@@ -63,16 +74,19 @@ class Asker:
             del self._asking[key]
             ended.set()
 
-    async def _until_it_succeeds(self, provider: Provider, key: str, request: Request) -> Answer | Fault:
+    async def _until_it_succeeds(self, provider: Model, key: str, request: Request) -> Answer | Fault:
         attempt = 1
         while True:
-            found = await self._attempt(provider, key, request)
+            async with self._room:
+                found = await self._attempt(provider, key, request)
             if isinstance(found, Answer) or not found.again or attempt == self._attempts:
                 return found
             await asyncio.sleep(backoff(attempt, found.wait))
             attempt += 1
 
-    async def _attempt(self, provider: Provider, key: str, request: Request) -> Answer | Fault:
+    async def _attempt(self, provider: Model, key: str, request: Request) -> Answer | Fault:
+        if self._refusal is not None:
+            raise self._refusal
         most = most_of(request)
         await self._budget.reserve(most, self._price)
         used = most
@@ -81,8 +95,9 @@ class Asker:
             try:
                 found = await provider.ask(request)
             except (InputError, asyncio.CancelledError) as stopped:
-                self._refused |= isinstance(stopped, InputError)
-                if self._refused:  # a wrong key or model costs nothing, nor do the requests that it cancels
+                if isinstance(stopped, InputError):
+                    self._refusal = stopped
+                if self._refusal:  # a wrong key or model costs nothing, nor do the requests that it cancels
                     used = Usage()
                     refusal = Fault(reason="refused by the server", again=False)
                     written = self._ledger.end(number, used, self._dollars(used), key, refusal)

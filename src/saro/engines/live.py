@@ -1,5 +1,6 @@
 """A teacher behind an API: it is told the policy that applies, and asked for chains."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 
@@ -49,11 +50,17 @@ class LiveTeacher:
         """One reply a sample, in order; those that failed say why."""
         if policy is None:
             raise ValueError("a live teacher answers under a policy")
-        found = []
-        for sample in range(self._samples):
-            answer = await self._asker.ask(lesson_request(prompt, policy, sample, self._temperature, self._max_tokens))
-            found.append(self._reply(prompt, sample, answer))
-        return found
+        asked = [
+            self._asker.ask(lesson_request(prompt, policy, sample, self._temperature, self._max_tokens))
+            for sample in range(self._samples)
+        ]
+        answers = await asyncio.gather(*asked, return_exceptions=True)  # what is in flight is paid for: all end
+        replies = []
+        for sample, answer in enumerate(answers):
+            if isinstance(answer, BaseException):
+                raise answer
+            replies.append(self._reply(prompt, sample, answer))
+        return replies
 
     def _reply(self, prompt: Prompt, sample: int, answer: Answer | Fault) -> Reply:
         engine = self._asker.identity

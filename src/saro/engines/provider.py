@@ -25,6 +25,8 @@ _FATAL = {
 _AGAIN = {408, 409, 425, 429}  # and all from 500 on
 _FINISH: Mapping[str, Finish] = {"stop": "stop", "max_tokens": "length", "model_length": "length"}
 _UNSENT = {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror", "PoolTimeout"}  # costs nothing
+_BATCHING = ("openai/", "anthropic/", "google/", "grok/", "together/")
+_LONGEST_BATCH = 25 * 3600  # seconds; the providers promise a day
 _LONGEST_WAIT = 60.0  # seconds between attempts, whatever the server asks for
 _CHARACTERS_A_TOKEN = 40  # no tokenizer's mean is near it: more means that the server ignored max_tokens
 
@@ -83,13 +85,17 @@ class Provider:
         url: address of the server; None: the provider's own, or its environment variable.
         connections: most requests at once; Inspect starts with fewer and adapts to rate limits.
         timeout: seconds for one attempt.
+        batch: whether requests go through the provider's batch API, where Inspect has it: gathered, cheaper, answered
+            within a day. ``timeout`` does not hold then.
         arguments: passed on to Inspect's provider.
 
     Raises:
         InputError: Inspect is not installed, the provider is unknown, or its key or package is missing.
     """
 
-    def __init__(self, name: str, url: str | None, connections: int, timeout: float, **arguments: Any) -> None:
+    def __init__(
+        self, name: str, url: str | None, connections: int, timeout: float, batch: bool = False, **arguments: Any
+    ) -> None:
         try:
             from inspect_ai.model import GenerateConfig, get_model
             from inspect_ai.util import AdaptiveConcurrency
@@ -100,12 +106,20 @@ class Provider:
         self.name = name
         if name.startswith(("openai/", "openai-api/", "anthropic/")):
             arguments.setdefault("max_retries", 0)  # every attempt is counted here, none is made behind our back
-        start = min(connections, 20)
-        config = GenerateConfig(
-            max_retries=0,
-            attempt_timeout=max(1, round(timeout)),
-            adaptive_connections=AdaptiveConcurrency(min=min(connections, 4), start=start, max=connections),
-        )
+        if batch and not name.startswith(_BATCHING):
+            raise InputError(
+                name, "has no batch API", f"leave synthesize.batch out, or take one of {', '.join(_BATCHING)}"
+            )
+        self._batch = batch
+        if batch:  # unlimited retries: of the batch's creation and polling, which cost nothing
+            config = GenerateConfig(batch=True, max_connections=connections, attempt_timeout=_LONGEST_BATCH)
+        else:
+            start = min(connections, 20)
+            config = GenerateConfig(
+                max_retries=0,
+                attempt_timeout=max(1, round(timeout)),
+                adaptive_connections=AdaptiveConcurrency(min=min(connections, 4), start=start, max=connections),
+            )
         try:
             self._model: Model = get_model(name, base_url=url, config=config, memoize=False, **arguments)
         except Exception as error:  # Inspect raises many kinds here, each with the mend in its message
@@ -146,6 +160,8 @@ class Provider:
         status = next((code for one in chain if (code := _status(one)) is not None), None)
         if status in _FATAL:
             raise InputError(self.name, f"the server answered HTTP {status}", _FATAL[status]) from None
+        if status == 400 and self._batch:  # it will take no batch of ours, and Inspect sends no other after it
+            raise InputError(self.name, "the server took no batch (HTTP 400)", "leave synthesize.batch out") from None
         if status is not None:
             again = status in _AGAIN or status >= 500
             return Fault(reason=f"HTTP {status}", again=again, wait=_asked_wait(chain))

@@ -5,12 +5,13 @@ import contextlib
 from pathlib import Path
 
 from saro.config import SynthesizeConfig
-from saro.engines.asking import Asker
+from saro.engines.asking import Asker, Model
 from saro.engines.budget import Budget, Price
 from saro.engines.ledger import Ledger
 from saro.engines.live import LiveTeacher, classification_request, lesson_request
 from saro.engines.prices import known_price
 from saro.engines.provider import Provider, Request, Usage
+from saro.engines.provider_process import ProviderProcesses
 from saro.engines.recorded import RecordedTeacher, Teacher
 from saro.errors import InputError
 from saro.files import locked, write_json
@@ -126,15 +127,23 @@ async def _consult(
 ) -> bool:
     async with contextlib.AsyncExitStack() as stack:
 
-        def provider(name: str, url: str | None) -> Provider:
-            made = Provider(name, url, config.connections, config.timeout)
+        async def model(name: str, url: str | None) -> Model:
+            made: Provider | ProviderProcesses
+            if config.processes > 1:
+                made = await ProviderProcesses.start(name, url, config.connections, config.timeout, config.processes)
+            else:
+                made = Provider(name, url, _at_once(config), config.timeout, config.batch is not None)
             stack.push_async_callback(made.close)
             return made
 
-        teacher = None if is_recorded(config.teacher) else provider(config.teacher, config.teacher_url)
-        judge = provider(config.judge, config.judge_url) if config.judge else None
+        teacher = None if is_recorded(config.teacher) else await model(config.teacher, config.teacher_url)
+        judge = await model(config.judge, config.judge_url) if config.judge else None
         panel = _panel(config, policies, ledger, budget, teacher, judge)
-        return await consult(config, panel, config.connections + config.connections // 4 + 1, reporter)
+        return await consult(config, panel, _at_once(config) * 5 // 4 + 1, reporter)
+
+
+def _at_once(config: SynthesizeConfig) -> int:
+    return config.connections if config.batch is None else config.batch
 
 
 def _panel(
@@ -142,11 +151,12 @@ def _panel(
     policies: dict[str, Policy],
     ledger: Ledger,
     budget: Budget,
-    teacher: Provider | None,
-    judge: Provider | None,
+    teacher: Model | None,
+    judge: Model | None,
 ) -> Panel:
-    def asker(identity: str, provider: Provider | None) -> Asker:
-        return Asker(identity, provider, ledger, budget, _prices(config).get(identity), config.attempts)
+    def asker(identity: str, model: Model | None) -> Asker:
+        price = _prices(config).get(identity)
+        return Asker(identity, model, ledger, budget, price, config.attempts, _at_once(config))
 
     asked: Teacher
     if is_recorded(config.teacher):

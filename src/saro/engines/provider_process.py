@@ -1,0 +1,153 @@
+"""Providers in processes of their own, where one process would be bound by its CPU rather than by the server.
+
+``python -m saro.engines.provider_process`` is one of them. It reads JSON lines: first how to reach the model, then
+numbered requests; it writes a line when it is ready and one for each answer. It ends when its input does.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+
+from saro.engines.provider import Answer, Fault, Provider, Request
+from saro.errors import InputError
+
+_LONGEST_LINE = 2**30  # bytes
+_RESULT: TypeAdapter[Answer | Fault] = TypeAdapter(Answer | Fault)
+
+
+class ProviderProcesses:
+    """Asks a model as :class:`Provider` does, through several processes; :meth:`start` makes one."""
+
+    def __init__(self, name: str, processes: list[Process]) -> None:
+        self._name, self._processes = name, processes
+        self._waiting: list[dict[int, asyncio.Future[Answer | Fault]]] = [{} for _ in processes]
+        self._readers = [asyncio.create_task(self._read(place)) for place in range(len(processes))]
+        self._number = 0
+
+    @classmethod
+    async def start(
+        cls, name: str, url: str | None, connections: int, timeout: float, processes: int
+    ) -> "ProviderProcesses":
+        """Start ``processes`` of them, which share ``connections``.
+
+        Raises:
+            InputError: as :class:`Provider`.
+        """
+        share = -(-connections // processes)
+        settings = json.dumps({"name": name, "url": url, "connections": share, "timeout": timeout}).encode() + b"\n"
+        command = [sys.executable, "-m", __name__]
+        started = [
+            await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE)
+            for _ in range(processes)
+        ]
+        made = cls(name, started)
+        try:
+            for place, process in enumerate(started):
+                made._expect(place, -1)
+                _stdin(process).write(settings)
+            await asyncio.gather(*(waiting[-1] for waiting in made._waiting))
+        except BaseException:
+            await made.close()
+            raise
+        return made
+
+    async def ask(self, request: Request) -> Answer | Fault:
+        """Send ``request`` once, by the process that has the fewest in flight.
+
+        Raises:
+            InputError: as :meth:`Provider.ask`; or the process has ended.
+        """
+        place = min(range(len(self._processes)), key=lambda place: len(self._waiting[place]))
+        self._number += 1
+        found = self._expect(place, self._number)
+        if self._readers[place].done():
+            self._fail(place)
+        else:
+            line = json.dumps([self._number, request.model_dump()])
+            _stdin(self._processes[place]).write(line.encode() + b"\n")
+        return await found
+
+    async def close(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            _stdin(process).close()
+        await asyncio.gather(*(process.wait() for process in self._processes), *self._readers)
+
+    def _expect(self, place: int, number: int) -> "asyncio.Future[Answer | Fault]":
+        found = asyncio.get_running_loop().create_future()
+        self._waiting[place][number] = found
+        return found
+
+    async def _read(self, place: int) -> None:
+        output = cast(asyncio.StreamReader, self._processes[place].stdout)  # it was started with a pipe
+        while line := await output.readline():
+            number, kind, value = json.loads(line)
+            found = self._waiting[place].pop(number)
+            if found.done():  # nobody waits any more
+                continue
+            if kind == "error":
+                found.set_exception(InputError(*value))
+            else:
+                found.set_result(_RESULT.validate_python(value))
+        self._fail(place)
+
+    def _fail(self, place: int) -> None:
+        """Its process has ended: whoever waits for it hears so."""
+        error = InputError(self._name, "a process that asks it has ended", "run the same command again: it goes on")
+        for found in self._waiting[place].values():
+            if not found.done():
+                found.set_exception(error)
+        self._waiting[place].clear()
+
+
+def _stdin(process: Process) -> asyncio.StreamWriter:
+    return cast(asyncio.StreamWriter, process.stdin)  # it was started with a pipe
+
+
+async def _serve(output: int) -> None:
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader(limit=_LONGEST_LINE)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+
+    def say(number: int, kind: str, value: Any) -> None:
+        os.write(output, json.dumps([number, kind, value]).encode() + b"\n")
+
+    try:
+        provider = Provider(**json.loads(await lines.readline()))
+    except InputError as error:
+        say(-1, "error", [error.where, error.problem, error.mend])
+        return
+    say(-1, "result", Fault(reason="ready", again=False).model_dump())
+
+    async def answer(number: int, request: Request) -> None:
+        try:
+            say(number, "result", (await provider.ask(request)).model_dump())
+        except InputError as error:
+            say(number, "error", [error.where, error.problem, error.mend])
+
+    answering: set[asyncio.Task[None]] = set()
+    while line := await lines.readline():
+        number, request = json.loads(line)
+        task = asyncio.create_task(answer(number, Request.model_validate(request)))
+        answering.add(task)
+        task.add_done_callback(answering.discard)
+    os._exit(0)  # whoever asked is gone: nobody would hear the answers
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides; this one ends with it
+    output = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not stand between the answers
+    asyncio.run(_serve(output))
+
+
+if __name__ == "__main__":
+    main()
