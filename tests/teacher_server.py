@@ -10,9 +10,9 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
-import time
 from contextlib import contextmanager, suppress
 
 REFUSAL = "I can't help with that, but I can help you stay safe."
