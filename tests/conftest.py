@@ -150,6 +150,7 @@ def _save_student(folder: Path, arch: str, template: str | None, config: dict[st
     config_class, model_class = {
         "llama": ("LlamaConfig", "LlamaForCausalLM"),
         "qwen2": ("Qwen2Config", "Qwen2ForCausalLM"),
+        "qwen3": ("Qwen3Config", "Qwen3ForCausalLM"),
         "mistral": ("MistralConfig", "MistralForCausalLM"),
         "granite": ("GraniteConfig", "GraniteForCausalLM"),
         "cohere": ("CohereConfig", "CohereForCausalLM"),
