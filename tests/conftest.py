@@ -232,7 +232,7 @@ def stop_at() -> type[StopReporter]:
 
 @pytest.fixture(scope="session")
 def make_pair() -> Callable[..., Any]:
-    """``make_pair(id, prefix_ids, chosen_ids, rejected_ids)``: a pair whose other columns do not matter."""
+    """``make_pair(id, prefix_ids, chosen_ids, rejected_ids, prompt_id=id)``: a pair; no other column matters."""
     from saro.records import Message, Pair, PairProvenance, Verdict
 
     verdict = Verdict(judge="by hand", label="refusal")
@@ -242,9 +242,11 @@ def make_pair() -> Callable[..., Any]:
     )  # fmt: skip
     turn = (Message(role="user", content="?"),)
 
-    def make(id: str, prefix: Sequence[int], chosen: Sequence[int], rejected: Sequence[int]) -> Pair:
+    def make(
+        id: str, prefix: Sequence[int], chosen: Sequence[int], rejected: Sequence[int], prompt: str | None = None
+    ) -> Pair:
         return Pair(
-            id=id, kind="outcome", direction="harmful", prompt_id=id, prompt=turn, chosen=turn, rejected=turn,
+            id=id, kind="outcome", direction="harmful", prompt_id=prompt or id, prompt=turn, chosen=turn, rejected=turn,
             prefix_ids=tuple(prefix), chosen_ids=tuple(chosen), rejected_ids=tuple(rejected), provenance=provenance,
         )  # fmt: skip
 

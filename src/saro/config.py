@@ -139,6 +139,9 @@ class OptimizeConfig(TrainingConfig):
 
     learning_rate: float = Field(1e-6, gt=0)
     beta: float = Field(0.1, gt=0, description="strength of the tie to the reference model")
+    loss: Literal["sigmoid", "ipo", "hinge", "robust"] = "sigmoid"
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of wrong preferences; sigmoid and robust")
+    sft_weight: float = Field(0.0, ge=0, description="weight of the chosen sides' mean negative log-likelihood")
 
 
 class EvaluateConfig(Section):

@@ -12,7 +12,8 @@ from saro.models import Compute, fingerprint, load_model
 from saro.progress import Silent
 from saro.rendering import load_renderer
 from saro.stages.optimize import optimize
-from saro.training.preference import continuation_log_probs, lay_out
+from saro.training.packing import side_log_probs
+from saro.training.preference import pack_pairs
 
 COMPUTE = Compute("cpu", torch.float32)
 CONFIG = OptimizeConfig(learning_rate=1e-3, batch_size=2, micro_batch_size=2, epochs=4)
@@ -28,11 +29,8 @@ def pairs(renderer, demo, make_pair):
 
 
 def _gaps(model, pairs):
-    layout = lay_out(pairs)
     with torch.no_grad():
-        chosen, rejected = continuation_log_probs(model, layout.input_ids, layout.attention_mask, layout.scored).chunk(
-            2
-        )
+        chosen, rejected = side_log_probs(model, pack_pairs(pairs, 512)).view(-1, 2).T
     return chosen - rejected
 
 
@@ -47,7 +45,9 @@ def test_the_model_prefers_the_chosen_sides_more_than_before(taught_student, pai
     summary = read_json(out / "summary.json")
     assert summary["steps"] == len(log) == 8
     assert (summary["pairs"], summary["kinds"]) == (4, {"outcome": 4})
-    assert summary["tokens"] == 4 * sum(2 * len(p.prefix_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in pairs)
+    unshared = 4 * sum(2 * len(p.prefix_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in pairs)
+    assert summary["tokens of the pairs"] == unshared
+    assert summary["tokens"] <= unshared - 4 * sum(len(p.prefix_ids) for p in pairs)
     assert timing["seconds"] > 0
     assert not (out / "checkpoints").exists()
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -12,12 +13,13 @@ from trl import DPOConfig, DPOTrainer
 from saro.config import OptimizeConfig
 from saro.errors import InputError
 from saro.progress import Silent
+from saro.training.losses import preference_loss
+from saro.training.packing import side_log_probs
 from saro.training.preference import (
     check_pairs,
-    continuation_log_probs,
-    dpo_loss,
-    lay_out,
+    micro_batches,
     optimize_preferences,
+    pack_pairs,
     reference_log_probs,
 )
 
@@ -42,16 +44,20 @@ def _optimize(model, renderer, pairs, out, key="k", **settings):
 
 
 def _log_probs(model, pairs):
-    layout = lay_out(pairs)
     with torch.no_grad():
-        return continuation_log_probs(model, layout.input_ids, layout.attention_mask, layout.scored).chunk(2)
+        return side_log_probs(model, pack_pairs(pairs, 512)).view(-1, 2).T
 
 
 def _gradients(model):
     return {name: weight.grad for name, weight in model.named_parameters()}
 
 
-def test_loss_and_gradient_are_those_of_trl(fresh_model, renderer, demo, make_pair, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "smoothing"),
+    [("sigmoid", 0.0), ("ipo", 0.0), ("hinge", 0.0), ("robust", 0.2)],
+    ids=lambda value: str(value),
+)
+def test_loss_and_gradient_are_those_of_trl(fresh_model, renderer, demo, make_pair, tmp_path, kind, smoothing):
     policy, reference = fresh_model(), fresh_model()
     with torch.no_grad():  # away from the reference, where margins are not all zero
         for weight in policy.parameters():
@@ -78,7 +84,7 @@ def test_loss_and_gradient_are_those_of_trl(fresh_model, renderer, demo, make_pa
     theirs = DPOTrainer(
         copy.deepcopy(policy),
         copy.deepcopy(reference),
-        DPOConfig(output_dir=str(tmp_path), beta=BETA, **options),
+        DPOConfig(output_dir=str(tmp_path), beta=BETA, loss_type=[kind], label_smoothing=smoothing, **options),
         train_dataset=Dataset.from_list(texts),
         processing_class=renderer.tokenizer,
     )
@@ -90,11 +96,11 @@ def test_loss_and_gradient_are_those_of_trl(fresh_model, renderer, demo, make_pa
     ours = [make_pair(str(n), row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for n, row in enumerate(rows)]
     assert len(ours) == 3
     assert all(pair.chosen_ids[-1] == pair.rejected_ids[-1] == EOS for pair in ours)
-    layout = lay_out(ours)
-    both = continuation_log_probs(policy, layout.input_ids, layout.attention_mask, layout.scored)
-    loss, margins = dpo_loss(*both.chunk(2), *_log_probs(reference, ours), BETA)
+    ratios = side_log_probs(policy, pack_pairs(ours, 512)).view(-1, 2) - _log_probs(reference, ours).T
+    lengths = torch.tensor([[len(pair.chosen_ids), len(pair.rejected_ids)] for pair in ours])
+    loss = preference_loss(kind, ratios, lengths, BETA, smoothing).mean()
     loss.backward()
-    assert margins.abs().min() > 1e-3
+    assert (ratios[:, 0] - ratios[:, 1]).abs().min() > 1e-3
     torch.testing.assert_close(loss, their_loss, rtol=1e-4, atol=0)
     expected = _gradients(theirs.accelerator.unwrap_model(theirs.model))
     for name, gradient in _gradients(policy).items():
@@ -114,16 +120,38 @@ def test_a_sum_of_log_probs_is_of_the_side_alone(fresh_model, pairs):
 
 
 def test_a_side_without_end_of_turn_is_not_given_one(pairs):
-    layout = lay_out(pairs)
-    for row, (pair, side) in enumerate([*((p, p.chosen_ids) for p in pairs), *((p, p.rejected_ids) for p in pairs)]):
-        assert layout.input_ids[row][layout.scored[row]].tolist() == list(side)
-        assert layout.input_ids[row][layout.attention_mask[row] == 1].tolist() == [*pair.prefix_ids, *side]
+    packed = pack_pairs(pairs, 64)
+    for number, side in enumerate([ids for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)]):
+        scored = packed.scored[packed.members[packed.sides == number]]
+        assert packed.input_ids.flatten()[scored].tolist() == list(side)
 
 
-def test_the_loss_is_equation_7():
-    loss, margins = dpo_loss(*torch.tensor([[-1.0], [-2.0], [-1.5], [-1.0]]), 0.5)
-    assert margins.tolist() == [0.5 * ((-1.0 + 1.5) - (-2.0 + 1.0))]
-    assert loss.item() == pytest.approx(math.log(1 + math.exp(-0.75)))
+@pytest.fixture(scope="module")
+def forest(make_pair):
+    """Nine prompts with one to five pairs each."""
+    return [
+        make_pair(
+            f"{prompt}-{number}", [prompt + 2, 40], [50 + number, EOS], [60 + number, prompt + 2, EOS], f"p{prompt}"
+        )
+        for prompt in range(9)
+        for number in range(1 + prompt % 5)
+    ]
+
+
+@pytest.mark.parametrize("micro", [1, 2, 4])
+@pytest.mark.parametrize("epochs", [0.4, 1, 2.5])
+def test_micro_batches_hold_every_pair_and_keep_prompts_together(forest, micro, epochs):
+    config = OptimizeConfig(batch_size=4, micro_batch_size=micro, epochs=epochs)
+    batches = micro_batches(forest, config, 0)
+    assert batches == micro_batches(forest, config, 0) != micro_batches(forest, config, 1)
+    count = Counter(index for batch in batches for index in batch)
+    assert count.total() == round(epochs * len(forest))
+    assert set(count.values()) <= {int(epochs), math.ceil(epochs)}
+    assert max(map(len, batches)) <= micro
+    if epochs == 1:
+        parts = Counter(prompt for batch in batches for prompt in {forest[index].prompt_id for index in batch})
+        sizes = Counter(pair.prompt_id for pair in forest)
+        assert all(parts[prompt] == math.ceil(size / micro) for prompt, size in sizes.items())
 
 
 def test_training_begins_at_log_2_and_raises_chosen_over_rejected(fresh_model, renderer, pairs, tmp_path):
@@ -139,6 +167,14 @@ def test_training_begins_at_log_2_and_raises_chosen_over_rejected(fresh_model, r
     after.load_state_dict(load_file(tmp_path / "model" / "model.safetensors"), strict=False)
     gap = [chosen - rejected for chosen, rejected in (_log_probs(model, pairs) for model in (before, after))]
     assert (gap[1] > gap[0]).all()
+
+
+def test_the_sft_term_is_the_mean_negative_log_likelihood_of_the_chosen(fresh_model, renderer, pairs, tmp_path):
+    settings = {"batch_size": 4, "micro_batch_size": 4, "epochs": 1}
+    result = _optimize(fresh_model(), renderer, pairs, tmp_path, sft_weight=0.5, **settings)
+    chosen, _ = _log_probs(fresh_model(), pairs)
+    mean = sum(-found.item() / len(pair.chosen_ids) for found, pair in zip(chosen, pairs, strict=True)) / len(pairs)
+    assert result["log"][0]["loss"] == pytest.approx(math.log(2) + 0.5 * mean, abs=1e-3)
 
 
 def test_reference_log_probs_are_stored_and_reused(fresh_model, renderer, pairs, tmp_path):

@@ -62,18 +62,37 @@ def row_order(lengths: Sequence[int], batch_size: int, epochs: float, seed: int)
 
 
 def training_arguments(
-    config: TrainingConfig, out: Path, rows: int, seed: int, device: str, dtype: "torch.dtype", **more: Any
+    config: TrainingConfig,
+    out: Path,
+    items: int,
+    at_once: int,
+    seed: int,
+    device: str,
+    dtype: "torch.dtype",
+    **more: Any,
 ) -> dict[str, Any]:
-    """Arguments for ``TrainingArguments`` and its subclasses: one pass over ``rows`` rows that are already in order."""
+    """Arguments for ``TrainingArguments`` and its subclasses: one pass over what is already in order.
+
+    Args:
+        config: of the training.
+        out: folder of the stage's checkpoints.
+        items: what the data set holds: rows, or micro-batches.
+        at_once: how many items are a micro-batch.
+        seed: of dropout.
+        device: torch device.
+        dtype: of the computation.
+        more: further arguments.
+    """
     import torch
 
-    steps = -(-rows // config.batch_size)
+    micro_batches = config.batch_size // config.micro_batch_size
+    steps = -(-items // (micro_batches * at_once))
     return {
         "output_dir": str(out),
         "num_train_epochs": 1,
         "train_sampling_strategy": "sequential",
-        "per_device_train_batch_size": config.micro_batch_size,
-        "gradient_accumulation_steps": config.batch_size // config.micro_batch_size,
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": micro_batches,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.schedule,
         "warmup_steps": round(config.warmup_ratio * steps),

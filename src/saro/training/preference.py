@@ -3,17 +3,15 @@
 A pair is two continuations of one prefix; only the continuations are scored, and each carries an end-of-turn token
 exactly where the chain ended, so that a side that stops mid-chain never teaches the model to stop.
 
-The seam for tree packing: everything above :func:`continuation_log_probs` sees pairs and their summed log-probs only;
-how the tokens of a batch are laid out in rows is decided in :func:`lay_out` and nowhere else.
+Pairs are computed packed (:mod:`saro.training.packing`): what the sides of a batch share is computed once.
 """
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
@@ -23,91 +21,92 @@ from saro.files import read_json, write_json
 from saro.models import quiet_transformers
 from saro.progress import Reporter
 from saro.records import Pair
-from saro.training.log_probs import check_head, token_log_probs
-from saro.training.loop import row_order, save_model, train, training_arguments
+from saro.training.log_probs import check_head
+from saro.training.loop import save_model, train, training_arguments
+from saro.training.losses import preference_loss
+from saro.training.packing import Packed, Side, check_packing, pack, side_log_probs, unique_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-@dataclass(frozen=True)
-class Layout:
-    """A batch of P pairs as 2·P rows, chosen sides first, padded on the right to L tokens.
-
-    Attributes:
-        input_ids: (2·P, L) token ids.
-        attention_mask: (2·P, L), 1 at tokens.
-        scored: (2·P, L) bool, true at the tokens of a continuation.
-    """
-
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    scored: torch.Tensor
+_POOL = 16  # steps whose prompts are sorted by size together: little padding, still shuffled
 
 
-def lay_out(pairs: Sequence[Pair]) -> Layout:
-    """Lay the tokens of ``pairs`` out in rows."""
-    rows = [(pair.prefix_ids, side) for side_of in (_chosen, _rejected) for pair in pairs for side in (side_of(pair),)]
-    length = max(len(prefix) + len(side) for prefix, side in rows)
-    input_ids = torch.zeros(len(rows), length, dtype=torch.long)
-    attention_mask = torch.zeros(len(rows), length, dtype=torch.long)
-    scored = torch.zeros(len(rows), length, dtype=torch.bool)
-    for row, (prefix, side) in enumerate(rows):
-        end = len(prefix) + len(side)
-        input_ids[row, :end] = torch.tensor([*prefix, *side])
-        attention_mask[row, :end] = 1
-        scored[row, len(prefix) : end] = True
-    return Layout(input_ids, attention_mask, scored)
+def pack_pairs(pairs: Sequence[Pair], max_length: int) -> Packed:
+    """The sides of P pairs, packed: side 2·p is the chosen one of pair p, side 2·p + 1 the rejected one."""
+    sides = [
+        Side(pair.prefix_ids + ids, len(pair.prefix_ids), pair.prompt_id)
+        for pair in pairs
+        for ids in (pair.chosen_ids, pair.rejected_ids)
+    ]
+    return pack(sides, max_length)
 
 
-def _chosen(pair: Pair) -> tuple[int, ...]:
-    return pair.chosen_ids
+def micro_batches(pairs: Sequence[Pair], config: OptimizeConfig, seed: int) -> list[list[int]]:
+    """Indices of pairs, a list for what is computed at once, in the order of training.
 
-
-def _rejected(pair: Pair) -> tuple[int, ...]:
-    return pair.rejected_ids
-
-
-def continuation_log_probs(
-    model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, scored: torch.Tensor
-) -> torch.Tensor:
-    """Summed log-prob of each row's scored tokens.
+    Pairs of one prompt stay together, up to ``micro_batch_size`` of them, since they share tokens; prompts of similar
+    size are computed at once. The order is fixed beforehand, so that training resumes at any step.
 
     Args:
-        model: a causal LM.
-        input_ids: (R, L) token ids.
-        attention_mask: (R, L).
-        scored: (R, L) bool; false in the first column.
-
-    Returns:
-        (R,) float32 log-probs, in nats.
+        pairs: to be trained on.
+        config: gives ``micro_batch_size``, ``batch_size`` and ``epochs``; a fraction takes that share of the last pass.
+        seed: of the shuffling.
     """
-    log_probs = token_log_probs(model, input_ids, attention_mask, scored)
-    rows = scored.nonzero()[:, 0]
-    return torch.zeros(len(input_ids), device=log_probs.device).index_add(0, rows, log_probs)
+    randomness = random.Random(seed)  # noqa: S311 (order, not secrecy)
+    by_prompt: dict[str, list[int]] = {}
+    for index in sorted(range(len(pairs)), key=lambda index: pairs[index].prefix_ids + pairs[index].chosen_ids):
+        by_prompt.setdefault(pairs[index].prompt_id, []).append(index)
+    most = config.micro_batch_size
+    units = [group[start : start + most] for group in by_prompt.values() for start in range(0, len(group), most)]
+    found: list[list[int]] = []
+    left = max(1, round(config.epochs * len(pairs)))
+    while left > 0:
+        randomness.shuffle(units)
+        epoch = _first(units, left)
+        left -= len(pairs)
+        batches: list[list[int]] = []
+        pool = _POOL * config.batch_size
+        for start in range(0, len(epoch), pool):
+            batches += _filled(sorted(epoch[start : start + pool], key=lambda unit: _size(pairs, unit)), most)
+        steps = config.batch_size // most
+        groups = [batches[start : start + steps] for start in range(0, len(batches), steps)]
+        short = [group for group in groups if len(group) < steps]
+        whole = [group for group in groups if len(group) == steps]
+        randomness.shuffle(whole)
+        found += [batch for group in whole + short for batch in group]
+    return found
 
 
-def dpo_loss(
-    chosen: torch.Tensor,
-    rejected: torch.Tensor,
-    reference_chosen: torch.Tensor,
-    reference_rejected: torch.Tensor,
-    beta: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sigmoid DPO (Rafailov et al., arXiv:2305.18290, equation 7).
+def _first(units: Sequence[list[int]], count: int) -> list[list[int]]:
+    """The first ``count`` indices of ``units``."""
+    kept: list[list[int]] = []
+    for unit in units:
+        if count <= 0:
+            break
+        kept.append(unit[:count])
+        count -= len(unit)
+    return kept
 
-    Args:
-        chosen: (P,) log-probs of the chosen sides under the policy, in nats.
-        rejected: (P,) of the rejected sides.
-        reference_chosen: (P,) the same under the reference model.
-        reference_rejected: (P,).
-        beta: strength of the tie to the reference.
 
-    Returns:
-        The mean loss, and the (P,) reward margins β·(Δchosen − Δrejected).
-    """
-    margins = beta * ((chosen - reference_chosen) - (rejected - reference_rejected))
-    return -functional.logsigmoid(margins).mean(), margins
+def _filled(units: Sequence[list[int]], most: int) -> list[list[int]]:
+    """Neighbouring units joined while they are at most ``most`` together."""
+    batches: list[list[int]] = []
+    for unit in units:
+        if batches and len(batches[-1]) + len(unit) <= most:
+            batches[-1] = batches[-1] + unit
+        else:
+            batches.append(list(unit))
+    return batches
+
+
+def _size(pairs: Sequence[Pair], unit: Sequence[int]) -> int:
+    """Unique tokens of the pairs in ``unit``."""
+    return unique_tokens([sequence for index in unit for sequence in _sequences(pairs[index])])
+
+
+def _sequences(pair: Pair) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return pair.prefix_ids + pair.chosen_ids, pair.prefix_ids + pair.rejected_ids
 
 
 def check_pairs(pairs: Sequence[Pair], max_length: int) -> None:
@@ -137,65 +136,74 @@ def check_pairs(pairs: Sequence[Pair], max_length: int) -> None:
             raise InputError(name, f"{longest} tokens, more than max_length {max_length}", "raise optimize.max_length")
 
 
-class _PairData(Dataset[dict[str, Any]]):
-    def __init__(self, pairs: Sequence[Pair], reference: "Mapping[str, tuple[float, float]]") -> None:
-        self._pairs, self._reference = pairs, reference
+class _MicroBatches(Dataset[dict[str, Any]]):
+    """What is computed at once, packed, with what the loss needs beside the log-probs."""
+
+    def __init__(
+        self,
+        batches: Sequence[Sequence[Pair]],
+        reference: "Mapping[str, tuple[float, float]]",
+        max_length: int,
+    ) -> None:
+        self._batches, self._reference, self._max_length = batches, reference, max_length
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self._batches)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        pair = self._pairs[index]
-        return {"pair": pair, "reference": self._reference[pair.id]}
+        pairs = self._batches[index]
+        return {
+            **vars(pack_pairs(pairs, self._max_length)),
+            "reference": torch.tensor([self._reference[pair.id] for pair in pairs]),
+            "lengths": torch.tensor([[len(pair.chosen_ids), len(pair.rejected_ids)] for pair in pairs]),
+        }
 
 
-def _collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    layout = lay_out([row["pair"] for row in rows])
-    reference = torch.tensor([row["reference"] for row in rows])
-    return {
-        "input_ids": layout.input_ids,
-        "attention_mask": layout.attention_mask,
-        "scored": layout.scored,
-        "reference_chosen": reference[:, 0],
-        "reference_rejected": reference[:, 1],
-    }
+def _only(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    (row,) = rows
+    return row
 
 
 class PreferenceTrainer(Trainer):  # type: ignore[misc]
-    """``transformers.Trainer`` with the DPO loss over pairs whose reference log-probs are known."""
+    """``transformers.Trainer`` with a preference loss over packed pairs whose reference log-probs are known."""
 
-    def __init__(self, *arguments: Any, beta: float, **options: Any) -> None:
+    def __init__(self, *arguments: Any, settings: OptimizeConfig, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.loss_is_scaled_for_ga = True  # ours is divided by the pairs of the whole step
-        self._beta = beta
+        self._settings = settings
         self._logged: dict[str, list[float]] = {}
 
-    def get_batch_samples(self, *arguments: Any, **options: Any) -> tuple[list[dict[str, torch.Tensor]], int]:
+    def get_batch_samples(self, *arguments: Any, **options: Any) -> tuple[list[dict[str, Any]], int]:
         """Count the pairs of a step, so that every pair weighs the same however the step is cut into micro-batches."""
         samples, _ = super().get_batch_samples(*arguments, **options)
-        return samples, sum(len(sample["reference_chosen"]) for sample in samples)
+        return samples, sum(len(sample["reference"]) for sample in samples)
 
     def compute_loss(
         self,
         model: PreTrainedModel,
-        inputs: dict[str, torch.Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: int | None = None,
     ) -> torch.Tensor:
-        """Mean DPO loss of the micro-batch; margins and accuracy are kept for the log."""
+        """Mean loss of the micro-batch; margins and accuracy are kept for the log."""
+        settings, reference, lengths = self._settings, inputs.pop("reference"), inputs.pop("lengths")
         with self.accelerator.autocast():  # the Trainer wraps model.forward in it, which is not called here
-            both = continuation_log_probs(model, inputs["input_ids"], inputs["attention_mask"], inputs["scored"])
-        chosen, rejected = both.chunk(2)
-        loss, margins = dpo_loss(chosen, rejected, inputs["reference_chosen"], inputs["reference_rejected"], self._beta)
+            sums = side_log_probs(model, Packed(**inputs)).view(-1, 2)
+        ratios = sums - reference
+        losses = preference_loss(settings.loss, ratios, lengths, settings.beta, settings.label_smoothing)
+        if settings.sft_weight:
+            losses = losses - settings.sft_weight * sums[:, 0] / lengths[:, 0]
+        rewards = settings.beta * ratios.detach()
+        margins = rewards[:, 0] - rewards[:, 1]
         measured = {
             "margin": margins,
             "accuracy": (margins > 0).float(),
-            "chosen_reward": self._beta * (chosen - inputs["reference_chosen"]),
-            "rejected_reward": self._beta * (rejected - inputs["reference_rejected"]),
+            "chosen_reward": rewards[:, 0],
+            "rejected_reward": rewards[:, 1],
         }
         for key, values in measured.items():
             self._logged.setdefault(key, []).extend(values.tolist())
-        return loss * len(margins) / (num_items_in_batch or len(margins))
+        return losses.sum() / (num_items_in_batch or len(losses))
 
     def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
         """Add the means of what was measured since the last log."""
@@ -229,21 +237,17 @@ def reference_log_probs(
         kept = read_json(path)
         if kept["key"] == key:
             return {name: (chosen, rejected) for name, (chosen, rejected) in kept["log_probs"].items()}
-    ordered = sorted(pairs, key=lambda pair: len(pair.prefix_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)))
     found: dict[str, tuple[float, float]] = {}
     device = model.device.type
-    with reporter.task("reference log-probs", len(ordered)) as task, torch.no_grad():
-        for start in range(0, len(ordered), config.micro_batch_size):
-            batch = ordered[start : start + config.micro_batch_size]
-            layout = lay_out(batch)
+    once = config.model_copy(update={"epochs": 1.0})
+    with reporter.task("reference log-probs", len(pairs)) as task, torch.no_grad():
+        for batch in micro_batches(pairs, once, 0):
+            packed = pack_pairs([pairs[index] for index in batch], config.max_length).to(device)
             with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                both = continuation_log_probs(
-                    model, layout.input_ids.to(device), layout.attention_mask.to(device), layout.scored.to(device)
-                )
-            chosen, rejected = both.chunk(2)
-            for pair, good, bad in zip(batch, chosen.tolist(), rejected.tolist(), strict=True):
-                found[pair.id] = (good, bad)
-            task.update(start + len(batch))
+                sums = side_log_probs(model, packed).view(-1, 2)
+            for index, (chosen, rejected) in zip(batch, sums.tolist(), strict=True):
+                found[pairs[index].id] = (chosen, rejected)
+            task.update(len(found))
     write_json(path, {"key": key, "log_probs": found})
     return found
 
@@ -263,29 +267,32 @@ def optimize_preferences(
     """Train ``model`` on ``pairs`` with itself, as it is now, as the reference.
 
     Args and returns: as :func:`saro.training.sft.fine_tune`; ``key`` is the content hash of model and pairs under
-    which the reference log-probs are kept.
+    which the reference log-probs are kept. ``tokens`` are those computed; ``tokens of the pairs`` what they would be,
+    were no token shared.
 
     Raises:
-        InputError: from :func:`check_pairs`.
+        InputError: from :func:`check_pairs`, or an architecture that takes no packed rows.
     """
     check_pairs(pairs, config.max_length)
     model.eval()
     check_head(model)
+    check_packing(model)
     reference = reference_log_probs(model, pairs, config, dtype, out / "reference.json", key, reporter)
-    lengths = [2 * len(pair.prefix_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs]
-    order = row_order(lengths, config.batch_size, config.epochs, seed)
+    batches = [[pairs[index] for index in batch] for batch in micro_batches(pairs, config, seed)]
     arguments = training_arguments(
-        config, out / "checkpoints", len(order), seed, device, dtype, remove_unused_columns=False, label_names=[]
+        config, out / "checkpoints", len(batches), 1, seed, device, dtype, remove_unused_columns=False, label_names=[]
     )
     with quiet_transformers():
         trainer = PreferenceTrainer(
             model=model,
             args=TrainingArguments(**arguments),
-            train_dataset=_PairData([pairs[index] for index in order], reference),
-            data_collator=_collate,
-            beta=config.beta,
+            train_dataset=_MicroBatches(batches, reference, config.max_length),
+            data_collator=_only,
+            settings=config,
         )
-    tokens = sum(lengths[index] for index in order)
+    sequences = [[sequence for pair in batch for sequence in _sequences(pair)] for batch in batches]
+    tokens = sum(unique_tokens(batch) for batch in sequences)
     result = train(trainer, "training", tokens, reporter)
     save_model(trainer, tokenizer, out / "model")
-    return {**result, "tokens": tokens, "pairs": len(pairs)}
+    unshared = sum(len(sequence) for batch in sequences for sequence in batch)
+    return {**result, "tokens": tokens, "tokens of the pairs": unshared, "pairs": len(pairs)}

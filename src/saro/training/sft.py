@@ -82,7 +82,9 @@ def fine_tune(
     order = row_order(lengths, config.batch_size, config.epochs, seed)
     data = Dataset.from_list([_columns(rows[index]) for index in order])
     tokens = sum(lengths[index] for index in order)
-    arguments = training_arguments(config, out / "checkpoints", len(order), seed, device, dtype)
+    arguments = training_arguments(
+        config, out / "checkpoints", len(order), config.micro_batch_size, seed, device, dtype
+    )
     with quiet_transformers():
         trainer = _CompletionTrainer(
             model=model,
