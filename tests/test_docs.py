@@ -12,8 +12,10 @@ import yaml
 
 from saro import cli
 from saro.config import load_config
+from saro.files import read_jsonl, write_jsonl
 from saro.pipeline import run
 from saro.progress import Silent
+from saro.records import Prompt
 from teacher_server import TeacherServer
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +38,9 @@ def sandbox(tmp_path_factory, taught_student, tiny_recipe):
     (folder / "recipes").mkdir()
     config = yaml.safe_load(tiny_recipe.read_text())
     prompts, teacher = config["synthesize"]["prompts"], config["synthesize"]["teacher"]
+    first, *others = read_jsonl(Path(config["rollout"]["prompts"]), Prompt)
+    write_jsonl(folder / "rollout.jsonl", [first.model_copy(update={"id": "rollout-0074"}), *others])
+    config["rollout"]["prompts"] = str(folder / "rollout.jsonl")
     (folder / "recipes" / "demo.yaml").write_text(yaml.safe_dump(config))
     shutil.copy(prompts, folder / "prompts.jsonl")
     shutil.copy(teacher, folder / "replies.jsonl")

@@ -22,7 +22,7 @@ LAYERS = [  # from top to bottom
     {"training", "engines", "judges", "sources"},
     {"rendering", "trees", "journal", "policies", "templates"},
     {"models"},
-    {"chains", "statistics", "progress", "config", "files", "memory"},
+    {"chains", "statistics", "progress", "config", "files", "memory", "terminal"},
     {"records", "errors"},
     {""},  # saro itself: the version
 ]

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from saro import chains
 from saro.pipeline import open_run
+from saro.terminal import printable
 
 
 def chat(target: str, max_new_tokens: int, temperature: float, seed: int) -> None:
@@ -78,7 +79,7 @@ class _Printer:
         plain = answer.lstrip("\n") if thinks else text
         if not last and thinks and not closed:
             dim = dim[: len(dim) - len(chains.CLOSE)] if "<" in dim[-len(chains.CLOSE) :] else dim
-        whole = f"{dim}\n\n{plain}" if plain and dim else dim + plain
+        whole = printable(f"{dim}\n\n{plain}" if plain and dim else dim + plain)
         new = whole[self._shown :]
         split = max(0, len(dim) - self._shown) if dim else 0
         self._console.out(new[:split], end="", style="dim", highlight=False)

@@ -233,6 +233,19 @@ def report(run_folder: Annotated[Path, typer.Argument(help="a run folder")]) -> 
 
 
 @app.command()
+def tree(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")],
+    prompt_id: Annotated[str, typer.Argument(help="a prompt that was rolled out")],
+) -> None:
+    """Show a prompt's tree: what each step is worth, how its chains ended, and the pairs drawn from it."""
+    from saro.pipeline import open_run
+    from saro.reporting.tree import show_tree
+
+    place = open_run(run_folder)
+    show_tree(place.trees, place.pairs, str(place.rw), prompt_id)
+
+
+@app.command()
 def chat(
     target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="a run folder, or any model")],
     max_new_tokens: Annotated[int, typer.Option(help="limit of one reply")] = 1024,

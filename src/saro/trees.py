@@ -81,8 +81,13 @@ def leaves(tree: Tree) -> list[Node]:
 
 
 def leaves_below(tree: Tree, node: int) -> list[Node]:
-    """The leaves at or under ``node``."""
-    return [leaf for leaf in leaves(tree) if any(step.id == node for step in path(tree, leaf.id))]
+    """The leaves at or under ``node``; in depth-first order a subtree stands in one piece."""
+    below = [tree.nodes[node]]
+    for other in tree.nodes[node + 1 :]:
+        if other.parent is None or other.parent < node:
+            break
+        below.append(other)
+    return [step for step in below if step.finish is not None]
 
 
 def value(tree: Tree, node: int) -> float | None:
