@@ -39,6 +39,7 @@ def test_rows_become_prompts_and_replies(tmp_path, name):
         (json.dumps([ROW, {**ROW, "response": None}]), "row 2.*response"),
         (json.dumps([{"response": "x"}]), "row 1.*question"),
         (json.dumps([{**ROW, "label": "bad"}]), "row 1: label"),
+        (json.dumps([ROW, {**ROW, "label": "benign"}]), "row 2: label: benign, but an earlier row"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, text, part):

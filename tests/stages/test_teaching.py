@@ -536,7 +536,7 @@ def test_a_cut_off_data_set_is_not_trained_on(tmp_path, tiny_recipe):
             f"synthesize.prompts={prompts(tmp_path, 40)}",
             "synthesize.teacher=openai-api/local/m",
             f"synthesize.teacher_url={server.url}",
-            "synthesize.budget_tokens=9000",
+            "synthesize.budget_tokens=12000",
         ]
         with pytest.raises(InputError, match=r"synthesize\.budget: was reached"):
             pipeline.run(load_config(tiny_recipe, sets), tmp_path / "run", "saro run", Silent())

@@ -43,7 +43,11 @@ def convert(path: Path, out: Path, label: str = "harmful") -> tuple[Path, Path]:
             raise InputError(where, f"label: expected harmful or benign, found {own!r}", "mend that row's label")
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
         kind = "harmful" if own == "harmful" else "ordinary"
-        prompts.setdefault(name, Prompt(id=name, text=text, label=own, kind=kind, source=path.name))
+        prompt = Prompt(id=name, text=text, label=own, kind=kind, source=path.name)
+        if prompts.setdefault(name, prompt).label != own:
+            raise InputError(
+                where, f"label: {own}, but an earlier row with this prompt says otherwise", "mend one of them"
+            )
         replies.append(Reply(prompt_id=name, sample=samples[name], text=reply, engine=f"recorded:{path.name}"))
         samples[name] += 1
     if not replies:

@@ -13,7 +13,7 @@ from saro.config import SynthesizeConfig
 from saro.engines.budget import Spent
 from saro.engines.recorded import Teacher
 from saro.errors import InputError
-from saro.files import atomic_write, write_json
+from saro.files import atomic_write
 from saro.judges.llm import Grades, Safety
 from saro.progress import Reporter
 from saro.records import Chain, Policy, Prompt, Record, Reply
@@ -141,7 +141,6 @@ def synthesize(config: SynthesizeConfig, panel: Panel, out: Path, reporter: Repo
     if not kinds:
         (out / "ritd.jsonl").unlink()
         raise InputError(config.teacher, "none of its replies was accepted", f"see why in {out / 'rejected.jsonl'}")
-    write_json(out / "summary.json", summary)
     return summary
 
 

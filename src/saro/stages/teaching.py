@@ -33,7 +33,7 @@ def is_recorded(teacher: str) -> bool:
 def teach(
     config: SynthesizeConfig, policies: dict[str, Policy], out: Path, ledger: Path, reporter: Reporter
 ) -> dict[str, object]:
-    """Make RIT-D as :func:`saro.stages.synthesize.synthesize` does, after a live teacher has been asked for it.
+    """Make RIT-D and its ``summary.json`` under ``out``; a live teacher or judge is asked first.
 
     Args:
         config: of the stage.
@@ -51,7 +51,16 @@ def teach(
             in dollars for a model without a price.
     """
     if is_recorded(config.teacher) and config.judge is None:
-        return synthesize(config, Panel(_recorded(config, policies), None, policies), out, reporter)
+        summary = synthesize(config, Panel(_recorded(config, policies), None, policies), out, reporter)
+    else:
+        summary = _teach_live(config, policies, out, ledger, reporter)
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def _teach_live(
+    config: SynthesizeConfig, policies: dict[str, Policy], out: Path, ledger: Path, reporter: Reporter
+) -> dict[str, object]:
     prices = _prices(config)
     ledger.parent.mkdir(parents=True, exist_ok=True)
     with locked(ledger.with_suffix(".lock"), out), Ledger(ledger) as book:
@@ -73,7 +82,6 @@ def teach(
             "attempts lost in flight": book.lost,
             "budget reached": not finished,
         }
-    write_json(out / "summary.json", summary)
     return summary
 
 
