@@ -63,6 +63,7 @@ class TeacherServer:
         self.faults: Counter[str] = Counter()
         self.keys: set[str] = set()
         self.batches: list[list[dict]] = []
+        self.takes_batches, self.spoils = True, lambda line: None
         self.in_flight = self.most_in_flight = 0
         self.first = self.last = 0.0
         self.url = ""
@@ -148,6 +149,9 @@ class TeacherServer:
                     "status": "processed",
                 }
                 self.batches.append(lines)
+            case ["batches"] if not self.takes_batches:
+                await self.write(writer, 400, "application/json", b'{"error": {"message": "no batches here"}}')
+                return
             case ["batches"]:
                 found = self.batch_status(json.loads(payload)["input_file_id"], "validating")
             case ["batches", name]:
@@ -157,7 +161,10 @@ class TeacherServer:
                 for line in self.batches[int(name.rpartition("-")[2])]:
                     system, user = (message["content"] for message in line["body"]["messages"])
                     body = completion(line["body"], line["custom_id"], self.say(system, user), "stop")
-                    rows.append({"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}})
+                    rows.append(
+                        self.spoils(line)
+                        or {"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}}
+                    )
                 await self.write(writer, 200, "application/jsonl", "\n".join(map(json.dumps, rows)).encode())
                 return
         await self.write(writer, 200, "application/json", json.dumps(found).encode())

@@ -50,8 +50,12 @@ class SynthesizeConfig(Section):
     judge_price: tuple[Dollars, Dollars] | None = Field(
         None, description="of the judge, where it is another model; likewise"
     )
-    connections: int = Field(64, ge=1, description="most requests at once; fewer where the server limits the rate")
-    processes: int = Field(1, ge=1, description="that send requests; one is bound by its CPU at some 100 a second")
+    connections: int = Field(
+        64, ge=1, description="most requests at once to each model; fewer where it limits the rate"
+    )
+    processes: int = Field(
+        1, ge=1, description="that ask each model; one is bound by its CPU at some 100 requests a second"
+    )
     batch: int | None = Field(
         None,
         ge=1,

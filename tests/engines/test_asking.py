@@ -3,10 +3,10 @@ import asyncio
 import pytest
 
 from saro.engines import asking
-from saro.engines.asking import NOT_SENT, Asker
+from saro.engines.asking import NOT_SENT, Asker, all_ended
 from saro.engines.budget import Budget, Price, Spent
 from saro.engines.ledger import Ledger, Spending
-from saro.engines.provider import Answer, Fault, Request, Usage
+from saro.engines.provider import Answer, Fault, Request, Unanswered, Usage
 from saro.errors import InputError
 
 REQUEST = Request(system="s", user="u", max_tokens=10, temperature=0)
@@ -106,3 +106,75 @@ def test_nothing_is_sent_that_the_budget_does_not_hold(ledger):
     with pytest.raises(Spent):
         ask(ledger, Script(), budget=Budget(tokens=REQUEST.most_input_tokens))
     assert ledger.attempts() == 0
+
+
+def test_no_more_are_in_flight_than_may_be(ledger):
+    class Slow:
+        now = most = 0
+
+        async def ask(self, request):
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0.005)
+            self.now -= 1
+            return ANSWER
+
+    async def go():
+        asker = Asker("m", slow, ledger, Budget(), None, attempts=1, at_once=3)
+        await all_ended(asker.ask(REQUEST.model_copy(update={"sample": number})) for number in range(12))
+
+    slow = Slow()
+    asyncio.run(go())
+    assert slow.most == 3
+
+
+def test_all_end_before_a_failure_is_heard():
+    ended = []
+
+    async def one(number):
+        await asyncio.sleep(0.01 * number)
+        ended.append(number)
+        if number == 1:
+            raise ValueError(number)
+        return number
+
+    with pytest.raises(ValueError, match="1"):
+        asyncio.run(all_ended(one(number) for number in range(4)))
+    assert ended == [0, 1, 2, 3]
+
+
+def test_what_may_have_been_answered_counts_at_its_most(ledger):
+    budget = Budget()
+    with pytest.raises(Unanswered):
+        ask(ledger, Script(Unanswered("m", "a process has ended", "again")), budget=budget)
+    most = REQUEST.most_input_tokens + REQUEST.max_tokens
+    (spent,) = ledger.spent()
+    assert budget.tokens == spent.usage.input_tokens + spent.usage.output_tokens == most
+    assert ledger.attempts() == 1
+
+
+def test_a_refusal_after_answers_leaves_what_was_in_flight_counted(ledger):
+    wrong = InputError("m", "the server answered HTTP 401", "set the key")
+
+    class Turning:
+        async def ask(self, request):
+            if request.sample == 0:
+                return ANSWER
+            if request.sample == 1:
+                raise wrong
+            await asyncio.sleep(60)
+            return ANSWER
+
+    async def go():
+        asker = Asker("m", Turning(), ledger, Budget(), None, attempts=1, at_once=9)
+        await asker.ask(REQUEST)
+        pending = asyncio.create_task(asker.ask(REQUEST.model_copy(update={"sample": 2})))
+        await asyncio.sleep(0.05)
+        with pytest.raises(InputError):
+            await asker.ask(REQUEST.model_copy(update={"sample": 1}))
+        pending.cancel()
+        await asyncio.gather(pending, return_exceptions=True)
+
+    asyncio.run(go())
+    (spent,) = ledger.spent()
+    assert spent.usage.output_tokens == USED.output_tokens + REQUEST.max_tokens

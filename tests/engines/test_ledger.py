@@ -106,3 +106,18 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path):
         assert ledger.result("k") == ANSWER
     tables = sqlite3.connect(path).execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     assert sorted(tables) == [("attempts",), ("results",)]
+
+
+def test_a_ledger_of_before_dollars_were_kept_goes_on(tmp_path):
+    path = tmp_path / "r.sqlite"
+    old = sqlite3.connect(path)
+    old.executescript(
+        "CREATE TABLE results (key TEXT PRIMARY KEY, payload TEXT NOT NULL);"
+        "CREATE TABLE attempts (id INTEGER PRIMARY KEY, model TEXT NOT NULL, state TEXT NOT NULL,"
+        " input INTEGER NOT NULL, output INTEGER NOT NULL);"
+        "INSERT INTO attempts VALUES (1, 'm', 'ended', 30, 20)"
+    )
+    old.close()
+    with Ledger(path) as ledger:
+        ledger.end(ledger.begin("m", MOST, 0.5).result(), USED, 0.25, "k", ANSWER).result()
+        assert ledger.spent() == [Spending("m", USED, 0.25), Spending("m", USED, None)]

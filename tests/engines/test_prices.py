@@ -26,3 +26,15 @@ def test_providers_that_are_called_otherwise_there_are_found():
 )
 def test_what_has_no_list_price_has_none(model, url):
     assert known_price(model, url) is None
+
+
+def test_the_dearest_hour_counts():
+    price = known_price("deepseek/deepseek-chat", None)
+    assert price == known_price("openai-api/deepseek/deepseek-chat", None)
+    assert (price.input, price.output) == (pytest.approx(0.27), pytest.approx(1.1))
+
+
+@pytest.mark.parametrize("name", ["OPENAI_BASE_URL", "INSPECT_EVAL_MODEL_BASE_URL"])
+def test_an_address_in_the_environment_is_an_address(monkeypatch, name):
+    monkeypatch.setenv(name, "http://127.0.0.1:8000/v1")
+    assert known_price("openai/gpt-4o", None) is None

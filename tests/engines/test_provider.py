@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from saro.engines import provider as module
-from saro.engines.provider import Answer, Provider, Request, Usage, backoff
+from saro.engines.provider import Answer, Provider, Request, Usage, backoff, fault_of
 
 pytest.importorskip("inspect_ai", reason="a live teacher needs inspect-ai: pip install 'saro[live]'")
 from inspect_ai.model import (
@@ -91,7 +91,7 @@ class HttpError(Exception):
     ],
 )
 def test_faults_have_names(error, reason, again):
-    fault = Provider("mockllm/model", None, 4, 5)._fault(error)
+    fault = fault_of(error, "mockllm/model")
     assert (fault.reason, fault.again) == (reason, again)
 
 
@@ -102,7 +102,7 @@ def test_a_cause_says_more_than_what_wraps_it():
         except HttpError as cause:
             raise RuntimeError("wrapped") from cause
     except RuntimeError as error:
-        assert Provider("mockllm/model", None, 4, 5)._fault(error).reason == "HTTP 503"
+        assert fault_of(error, "mockllm/model").reason == "HTTP 503"
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_a_cause_says_more_than_what_wraps_it():
 )
 def test_the_server_s_wish_to_wait_is_heard(value, seconds):
     error = HttpError(429, **({"retry-after": value} if value else {}))
-    assert Provider("mockllm/model", None, 4, 5)._fault(error).wait == seconds
+    assert fault_of(error, "mockllm/model").wait == seconds
 
 
 def test_a_date_to_wait_for(monkeypatch):
     monkeypatch.setattr(module.time, "time", lambda: 1_000_000_000.0)
     error = HttpError(429, **{"retry-after": "Sun, 09 Sep 2001 01:46:50 GMT"})
-    assert Provider("mockllm/model", None, 4, 5)._fault(error).wait == 10
+    assert fault_of(error, "mockllm/model").wait == 10
 
 
 def test_backoff_grows_and_obeys():
@@ -128,5 +128,5 @@ def test_backoff_grows_and_obeys():
 
 def test_an_answer_without_a_count_is_reckoned_at_its_most():
     output = ModelOutput.from_content("m", "Hello.")
-    answer = module._read(output, REQUEST)
+    answer = module.read_output(output, REQUEST)
     assert answer.usage == Usage(input_tokens=REQUEST.most_input_tokens, output_tokens=REQUEST.max_tokens)

@@ -1,5 +1,6 @@
 """A live teacher, from prompts to RIT-D, against a real server on loopback."""
 
+import contextlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import saro
 import teacher_server
 from saro import pipeline
 from saro.config import SynthesizeConfig, load_config
+from saro.engines import batch
 from saro.engines.ledger import Ledger, Spending
 from saro.engines.provider import Usage
 from saro.errors import InputError
@@ -307,27 +309,74 @@ def test_killed_at_any_moment_it_goes_on_and_pays_at_most_what_was_in_flight_aga
         undisturbed = tmp_path / "undisturbed"
         assert process(path, server, undisturbed).wait() == 0
         summary = json.loads((out / "summary.json").read_text())
-        # 8 connections, and 3 requests that wait for one
-        assert repeated <= summary["spending"]["attempts lost in flight"] <= 11 * kills
+        assert repeated <= summary["spending"]["attempts lost in flight"] <= 8 * kills
         assert (out / "ritd.jsonl").read_bytes() == (undisturbed / "ritd.jsonl").read_bytes()
 
 
-def test_a_batch_api_is_used_where_it_is_asked_for(tmp_path, monkeypatch):
-    from inspect_ai.model._providers.util import batch
+def test_the_samples_of_a_prompt_are_asked_for_at_once(tmp_path):
+    with TeacherServer(latency=0.2).running() as server:
+        run(config(server, prompts(tmp_path, 2), samples=6, select="all"), tmp_path / "out")
+        assert server.most_in_flight >= 6
 
-    monkeypatch.setattr(batch, "DEFAULT_BATCH_TICK", 0.05)
-    monkeypatch.setattr(batch, "DEFAULT_SEND_DELAY", 0.05)
+
+@pytest.fixture
+def quick_batches(monkeypatch):
+    from inspect_ai.model._providers.util import batch as theirs
+
+    monkeypatch.setattr(theirs, "DEFAULT_BATCH_TICK", 0.05)
+    monkeypatch.setattr(batch, "_GATHERING", 0.1)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return {"teacher": "openai/gpt-4o", "price": (1.0, 2.0), "batch": 1000}
+
+
+def test_a_batch_api_is_used_where_it_is_asked_for(tmp_path, quick_batches):
     path = prompts(tmp_path, 40)
     with TeacherServer().running() as server:
-        model = {"teacher": "openai/gpt-4o", "price": (1.0, 2.0), "samples": 2, "batch": 1000}
-        summary = run(config(server, path, **model), tmp_path / "out")
+        summary = run(config(server, path, **quick_batches, samples=2), tmp_path / "out")
         assert server.arrivals.total() == 0  # nothing went any other way
         asked = [line["custom_id"] for lines in server.batches for line in lines]
     assert len(set(asked)) == len(asked) == 30 + 80  # sorted, then answered
     assert len(server.batches) < 12
     assert summary["spending"]["attempts"] == 110
     assert summary["accepted"] == 40
+
+
+def test_what_a_spoilt_batch_held_is_named_and_asked_again_by_the_next_command_only(tmp_path, quick_batches):
+    """One line that is no completion makes Inspect lose its whole batch."""
+
+    def spoils(line):
+        error = {"status_code": 400, "body": {"error": {"message": "not this one"}}}
+        bad = "kind request 2" in line["body"]["messages"][-1]["content"]
+        return {"custom_id": line["custom_id"], "response": error} if bad else None
+
+    path = tmp_path / "prompts.jsonl"
+    write_jsonl(
+        path,
+        [
+            Prompt(id=str(n), text=f"kind request {n}", label="benign", kind="ordinary", category="no-harm")
+            for n in range(5)
+        ],
+    )
+    with TeacherServer().running() as server:
+        server.spoils = spoils
+        with pytest.raises(InputError, match="none of its replies"):
+            run(config(server, path, **quick_batches), tmp_path / "out")
+        assert sum(map(len, server.batches)) == 5  # none of them twice
+        rejected = list(read_jsonl(tmp_path / "out" / "rejected.jsonl", Rejected))
+        assert {row.reason for row in rejected} == {"request: batch: unreadable response"}
+        server.spoils = lambda line: None
+        assert run(config(server, path, **quick_batches), tmp_path / "out")["accepted"] == 5
+
+
+def test_a_batch_that_is_not_taken_costs_nothing_and_hangs_nothing(tmp_path, quick_batches):
+    with TeacherServer().running() as server:
+        server.takes_batches = False
+        with pytest.raises(InputError, match="none of its replies"):
+            run(config(server, prompts(tmp_path, 12), **quick_batches), tmp_path / "out")
+    rejected = list(read_jsonl(tmp_path / "out" / "rejected.jsonl", Rejected))
+    assert {row.reason.partition(": ")[2] for row in rejected} == {"batch: HTTP 400"}
+    with Ledger(tmp_path / "out" / "requests.sqlite") as ledger:
+        assert [spent.usage for spent in ledger.spent()] == [Usage()]
 
 
 def test_a_model_without_a_batch_api_says_so(tmp_path):
@@ -358,37 +407,51 @@ def test_what_a_process_is_refused_stops_all(tmp_path):
         run(SynthesizeConfig(teacher="nobody/m", processes=2), tmp_path / "none")
 
 
-def asking_processes():
-    return {
-        int(folder.name)
-        for folder in Path("/proc").iterdir()
-        if folder.name.isdigit() and b"saro.engines.provider_process" in (folder / "cmdline").read_bytes()
-    }
+def children(parent):
+    """Process ids of its children, as /proc has them."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and (folder / "stat").read_text().rpartition(") ")[2].split()[1] == str(parent):
+                found.add(int(folder.name))
+    return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 def test_an_asking_process_that_is_killed_stops_the_run_and_none_outlives_it(tmp_path):
-    path = prompts(tmp_path, 400)
-    before = asking_processes()
+    path, out = prompts(tmp_path, 400), tmp_path / "out"
     with TeacherServer(latency=0.05).running() as server:
-        asking = process(path, server, tmp_path / "out", processes=2, stderr=subprocess.PIPE)
-        while server.arrivals.total() < 20:
-            time.sleep(0.01)
-        os.kill((asking_processes() - before).pop(), signal.SIGKILL)
+        asking = process(path, server, out, processes=2, stderr=subprocess.PIPE)
+        wait_for(lambda: server.arrivals.total() >= 20)
+        workers = children(asking.pid)
+        os.kill(workers.pop(), signal.SIGKILL)
         assert b"a process that asks it has ended" in asking.communicate(timeout=30)[1]
-        assert asking_processes() == before
-        asking = process(path, server, tmp_path / "out", processes=2)
-        start = server.arrivals.total()
-        while server.arrivals.total() < start + 20:
-            time.sleep(0.01)
+        assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+        with Ledger(out / "requests.sqlite") as ledger:  # in flight when it ended: they may be answered, and paid for
+            assert 1 <= ledger.lost <= 8
+        asking, start = process(path, server, out, processes=2), server.arrivals.total()
+        wait_for(lambda: server.arrivals.total() >= start + 20)
+        workers = children(asking.pid)
+        assert len(workers) == 2
         asking.kill()
         asking.wait()
-        deadline = time.monotonic() + 10
-        while asking_processes() != before:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        run(config(server, path, timeout=300, connections=8, processes=2), tmp_path / "out")
-        assert server.answered.total() <= 300 + 400 + 2 * 8  # sorted, answered, and lost in flight
+        wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+        summary = run(config(server, path, timeout=300, connections=8, processes=2), out)
+        assert server.answered.total() <= 300 + 400 + summary["spending"]["attempts lost in flight"] <= 700 + 2 * 8
+
+
+def test_no_module_of_the_users_folder_takes_another_s_place(tmp_path, monkeypatch):
+    (tmp_path / "pydantic.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    with TeacherServer().running() as server:
+        assert run(config(server, prompts(tmp_path, 4), processes=2), tmp_path / "out")["accepted"] == 4
 
 
 def test_a_second_process_says_so_and_stops(tmp_path):

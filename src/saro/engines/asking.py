@@ -1,15 +1,27 @@
 """Asking a model behind an API many things: each answer on disk before it counts, none paid twice, within a budget."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Coroutine, Iterable
+from typing import Any, Protocol, TypeVar
 
 from saro.engines.budget import Budget, Price, most_of
 from saro.engines.ledger import Ledger
-from saro.engines.provider import Answer, Fault, Request, Usage, backoff
+from saro.engines.provider import Answer, Fault, Request, Unanswered, Usage, backoff
 from saro.errors import InputError
 from saro.files import sha256_json
 
+_Result = TypeVar("_Result")
+
 NOT_SENT = "not sent: the budget was reached"
+
+
+async def all_ended(work: "Iterable[Coroutine[Any, Any, _Result]]") -> list[_Result]:
+    """The results, in order, once all have ended: what is in flight is paid for, also where another one failed."""
+    found = await asyncio.gather(*work, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in found if not isinstance(one, BaseException)]
 
 
 class Model(Protocol):
@@ -48,6 +60,7 @@ class Asker:
         self._room = asyncio.Semaphore(at_once)
         self._asking: dict[str, asyncio.Event] = {}
         self._refusal: InputError | None = None
+        self._answered = False
 
     async def ask(self, request: Request) -> Answer | Fault:
         """The answer, from the ledger where it is there.
@@ -97,19 +110,26 @@ class Asker:
             except (InputError, asyncio.CancelledError) as stopped:
                 if isinstance(stopped, InputError):
                     self._refusal = stopped
-                if self._refusal:  # a wrong key or model costs nothing, nor do the requests that it cancels
+                if self._cost_nothing(stopped):
                     used = Usage()
                     refusal = Fault(reason="refused by the server", again=False)
                     written = self._ledger.end(number, used, self._dollars(used), key, refusal)
                     if isinstance(stopped, InputError):
                         await asyncio.wrap_future(written)
                 raise
+            self._answered = True
             if found.usage is not None:
                 used = found.usage
             await asyncio.wrap_future(self._ledger.end(number, used, self._dollars(used), key, found))
         finally:
             await self._budget.settle(most, used, self._price)
         return found
+
+    def _cost_nothing(self, stopped: BaseException) -> bool:
+        """Whether an attempt that ended so is free: the server refused it, or will, as it did all before it."""
+        if isinstance(stopped, Unanswered) or isinstance(self._refusal, Unanswered):
+            return False
+        return isinstance(stopped, InputError) or (self._refusal is not None and not self._answered)
 
     def _dollars(self, usage: Usage) -> float | None:
         return self._price.of(usage) if self._price else None

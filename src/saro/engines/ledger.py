@@ -52,6 +52,9 @@ class Ledger:
             self._reading = sqlite3.connect(path, isolation_level=None)
             self._reading.execute("PRAGMA journal_mode=WAL")
             self._reading.executescript(_SCHEMA)
+            columns = {row[1] for row in self._reading.execute("PRAGMA table_info(attempts)")}
+            if "dollars" not in columns:  # written before they were kept: NULL, as where no price was known
+                self._reading.execute("ALTER TABLE attempts ADD COLUMN dollars REAL")
             self._reading.execute("UPDATE attempts SET state = 'lost' WHERE state = 'begun'")
         except sqlite3.Error as error:
             raise _told(error, path) from None

@@ -1,11 +1,10 @@
 """A teacher behind an API: it is told the policy that applies, and asked for chains."""
 
-import asyncio
 import re
 from collections.abc import Mapping
 
 from saro import chains
-from saro.engines.asking import Asker
+from saro.engines.asking import Asker, all_ended
 from saro.engines.provider import Answer, Fault, Request
 from saro.records import Chain, Policy, Prompt, Reply
 from saro.templates import fence, render
@@ -50,17 +49,11 @@ class LiveTeacher:
         """One reply a sample, in order; those that failed say why."""
         if policy is None:
             raise ValueError("a live teacher answers under a policy")
-        asked = [
+        answers = await all_ended(
             self._asker.ask(lesson_request(prompt, policy, sample, self._temperature, self._max_tokens))
             for sample in range(self._samples)
-        ]
-        answers = await asyncio.gather(*asked, return_exceptions=True)  # what is in flight is paid for: all end
-        replies = []
-        for sample, answer in enumerate(answers):
-            if isinstance(answer, BaseException):
-                raise answer
-            replies.append(self._reply(prompt, sample, answer))
-        return replies
+        )
+        return [self._reply(prompt, sample, answer) for sample, answer in enumerate(answers)]
 
     def _reply(self, prompt: Prompt, sample: int, answer: Answer | Fault) -> Reply:
         engine = self._asker.identity

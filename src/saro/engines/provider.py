@@ -15,7 +15,7 @@ from saro.errors import InputError
 from saro.records import Finish, Record
 
 if TYPE_CHECKING:
-    from inspect_ai.model import Model, ModelOutput
+    from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
 
 _FATAL = {
     401: "the key is wrong or missing: set the provider's key in its environment variable",
@@ -25,8 +25,6 @@ _FATAL = {
 _AGAIN = {408, 409, 425, 429}  # and all from 500 on
 _FINISH: Mapping[str, Finish] = {"stop": "stop", "max_tokens": "length", "model_length": "length"}
 _UNSENT = {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror", "PoolTimeout"}  # costs nothing
-_BATCHING = ("openai/", "anthropic/", "google/", "grok/", "together/")
-_LONGEST_BATCH = 25 * 3600  # seconds; the providers promise a day
 _LONGEST_WAIT = 60.0  # seconds between attempts, whatever the server asks for
 _CHARACTERS_A_TOKEN = 40  # no tokenizer's mean is near it: more means that the server ignored max_tokens
 
@@ -76,8 +74,12 @@ class Fault(Record):
         return not self.again and self.usage != Usage()
 
 
+class Unanswered(InputError):
+    """Whoever asks has ended while requests were in flight: they may have been answered, and paid for."""
+
+
 class Provider:
-    """One model behind Inspect's model API.
+    """One model behind Inspect's model API, asked request by request.
 
     Args:
         name: as Inspect writes it: ``openai/gpt-4o``, ``anthropic/…``, ``openai-api/<service>/<model>`` for any
@@ -85,50 +87,23 @@ class Provider:
         url: address of the server; None: the provider's own, or its environment variable.
         connections: most requests at once; Inspect starts with fewer and adapts to rate limits.
         timeout: seconds for one attempt.
-        batch: whether requests go through the provider's batch API, where Inspect has it: gathered, cheaper, answered
-            within a day. ``timeout`` does not hold then.
         arguments: passed on to Inspect's provider.
 
     Raises:
         InputError: Inspect is not installed, the provider is unknown, or its key or package is missing.
     """
 
-    def __init__(
-        self, name: str, url: str | None, connections: int, timeout: float, batch: bool = False, **arguments: Any
-    ) -> None:
-        try:
-            from inspect_ai.model import GenerateConfig, get_model
-            from inspect_ai.util import AdaptiveConcurrency
-        except ModuleNotFoundError:
-            raise InputError(
-                name, "a live teacher needs inspect-ai", "install it with: pip install 'saro[live]'"
-            ) from None
+    def __init__(self, name: str, url: str | None, connections: int, timeout: float, **arguments: Any) -> None:
+        start = min(connections, 20)
         self.name = name
-        if name.startswith(("openai/", "openai-api/", "anthropic/")):
-            arguments.setdefault("max_retries", 0)  # every attempt is counted here, none is made behind our back
-        if batch and not name.startswith(_BATCHING):
-            raise InputError(
-                name, "has no batch API", f"leave synthesize.batch out, or take one of {', '.join(_BATCHING)}"
-            )
-        self._batch = batch
-        if batch:  # unlimited retries: of the batch's creation and polling, which cost nothing
-            config = GenerateConfig(batch=True, max_connections=connections, attempt_timeout=_LONGEST_BATCH)
-        else:
-            start = min(connections, 20)
-            config = GenerateConfig(
-                max_retries=0,
-                attempt_timeout=max(1, round(timeout)),
-                adaptive_connections=AdaptiveConcurrency(min=min(connections, 4), start=start, max=connections),
-            )
-        try:
-            self._model: Model = get_model(name, base_url=url, config=config, memoize=False, **arguments)
-        except Exception as error:  # Inspect raises many kinds here, each with the mend in its message
-            problem = re.sub(r"\[/?\w*\]", "", " ".join(str(error).split()))[:400]
-            raise InputError(
-                name,
-                f"cannot be reached ({problem or type(error).__name__})",
-                "name a model as Inspect does, such as openai/gpt-4o, or a file that is there",
-            ) from None
+        self._model = open_model(
+            name,
+            url,
+            max_retries=0,
+            attempt_timeout=max(1, round(timeout)),
+            adaptive_connections={"min": min(connections, 4), "start": start, "max": connections},
+            **arguments,
+        )
 
     async def ask(self, request: Request) -> Answer | Fault:
         """Send ``request`` once.
@@ -136,51 +111,96 @@ class Provider:
         Raises:
             InputError: the server says that no request of ours will ever do (401, 403, 404).
         """
-        from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig
-
-        messages = [ChatMessageSystem(content=request.system), ChatMessageUser(content=request.user)]
-        config = GenerateConfig(max_tokens=request.max_tokens, temperature=request.temperature)
+        messages, config = as_inspect(request)
         # In a task of its own: Inspect keeps a transcript in the task's context, which goes with the task.
         try:
-            output = await asyncio.create_task(self._model.generate(list(messages), config=config))
+            output = await asyncio.create_task(self._model.generate(messages, config=config))
         except Exception as error:
-            return self._fault(error)
-        return _read(output, request)
+            return fault_of(error, self.name)
+        return read_output(output, request)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._model.api.aclose()
 
-    def _fault(self, error: Exception) -> Fault:
-        chain = [error]
-        while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 10:
-            if not isinstance(cause, Exception):
-                break
-            chain.append(cause)
-        status = next((code for one in chain if (code := _status(one)) is not None), None)
-        if status in _FATAL:
-            raise InputError(self.name, f"the server answered HTTP {status}", _FATAL[status]) from None
-        if status == 400 and self._batch:  # it will take no batch of ours, and Inspect sends no other after it
-            raise InputError(self.name, "the server took no batch (HTTP 400)", "leave synthesize.batch out") from None
-        if status is not None:
-            again = status in _AGAIN or status >= 500
-            return Fault(reason=f"HTTP {status}", again=again, wait=_asked_wait(chain))
-        names = [type(one).__name__ for one in chain]
-        if _UNSENT & set(names):
-            return Fault(reason="no connection", again=True)
-        if any(isinstance(one, TimeoutError) or "Timeout" in name for one, name in zip(chain, names, strict=True)):
-            return Fault(reason="timed out", again=True, usage=None)
-        if any(isinstance(one, OSError) or "Connect" in name for one, name in zip(chain, names, strict=True)):
-            return Fault(reason="connection lost", again=True, usage=None)
-        unreadable = ("Decod", "Validation", "ResponseError", "Protocol")
-        if any(isinstance(one, ValueError) for one in chain) or any(
-            word in name for name in names for word in unreadable
-        ):
-            return Fault(reason="unreadable response", again=True, usage=None)
-        return Fault(reason=f"provider error ({names[0]})", again=True, usage=None)
+
+def open_model(
+    name: str,
+    url: str | None,
+    *,
+    adaptive_connections: dict[str, int] | None = None,
+    attempt_timeout: int | None = None,
+    max_retries: int | None = None,
+    **arguments: Any,
+) -> "Model":
+    """A model of Inspect's, which was not used before.
+
+    Raises:
+        InputError: as :class:`Provider`.
+    """
+    try:
+        from inspect_ai.model import GenerateConfig, get_model
+        from inspect_ai.util import AdaptiveConcurrency
+    except ModuleNotFoundError:
+        raise InputError(name, "a live teacher needs inspect-ai", "install it with: pip install 'saro[live]'") from None
+    if name.startswith(("openai/", "openai-api/", "anthropic/")):
+        arguments.setdefault("max_retries", 0)  # every attempt is counted here, none is made behind our back
+    config = GenerateConfig(
+        max_retries=max_retries,
+        attempt_timeout=attempt_timeout,
+        adaptive_connections=AdaptiveConcurrency(**adaptive_connections) if adaptive_connections else None,
+    )
+    try:
+        return get_model(name, base_url=url, config=config, memoize=False, **arguments)
+    except Exception as error:  # Inspect raises many kinds here, each with the mend in its message
+        problem = re.sub(r"\[/?\w*\]", "", " ".join(str(error).split()))[:400]
+        raise InputError(
+            name,
+            f"cannot be reached ({problem or type(error).__name__})",
+            "name a model as Inspect does, such as openai/gpt-4o, or a file that is there",
+        ) from None
 
 
-def _read(output: "ModelOutput", request: Request) -> Answer | Fault:
+def as_inspect(request: Request) -> "tuple[list[ChatMessage], GenerateConfig]":
+    """``request`` as Inspect's messages and configuration."""
+    from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig
+
+    messages = [ChatMessageSystem(content=request.system), ChatMessageUser(content=request.user)]
+    return list(messages), GenerateConfig(max_tokens=request.max_tokens, temperature=request.temperature)
+
+
+def fault_of(error: Exception, name: str) -> Fault:
+    """What went wrong with a request.
+
+    Raises:
+        InputError: the server says that no request of ours will ever do (401, 403, 404).
+    """
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 10:
+        if not isinstance(cause, Exception):
+            break
+        chain.append(cause)
+    status = next((code for one in chain if (code := _status(one)) is not None), None)
+    if status in _FATAL:
+        raise InputError(name, f"the server answered HTTP {status}", _FATAL[status]) from None
+    if status is not None:
+        again = status in _AGAIN or status >= 500
+        return Fault(reason=f"HTTP {status}", again=again, wait=_asked_wait(chain))
+    names = [type(one).__name__ for one in chain]
+    if _UNSENT & set(names):
+        return Fault(reason="no connection", again=True)
+    if any(isinstance(one, TimeoutError) or "Timeout" in kind for one, kind in zip(chain, names, strict=True)):
+        return Fault(reason="timed out", again=True, usage=None)
+    if any(isinstance(one, OSError) or "Connect" in kind for one, kind in zip(chain, names, strict=True)):
+        return Fault(reason="connection lost", again=True, usage=None)
+    unreadable = ("Decod", "Validation", "ResponseError", "Protocol")
+    if any(isinstance(one, ValueError) for one in chain) or any(word in kind for kind in names for word in unreadable):
+        return Fault(reason="unreadable response", again=True, usage=None)
+    return Fault(reason=f"provider error ({names[0]})", again=True, usage=None)
+
+
+def read_output(output: "ModelOutput", request: Request) -> Answer | Fault:
+    """The answer in what Inspect gives, or why it is none."""
     used = output.usage
     usage = (
         Usage(

@@ -8,25 +8,28 @@ import asyncio
 import json
 import os
 import sys
+import traceback
 from asyncio.subprocess import PIPE, Process
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from pydantic import TypeAdapter
 
-from saro.engines.provider import Answer, Fault, Provider, Request
+from saro.engines.provider import Answer, Fault, Provider, Request, Unanswered
 from saro.errors import InputError
 
 _LONGEST_LINE = 2**30  # bytes
+_PATIENCE = 5.0  # seconds that a process has to end
 _RESULT: TypeAdapter[Answer | Fault] = TypeAdapter(Answer | Fault)
 
 
 class ProviderProcesses:
     """Asks a model as :class:`Provider` does, through several processes; :meth:`start` makes one."""
 
-    def __init__(self, name: str, processes: list[Process]) -> None:
-        self._name, self._processes = name, processes
-        self._waiting: list[dict[int, asyncio.Future[Answer | Fault]]] = [{} for _ in processes]
-        self._readers = [asyncio.create_task(self._read(place)) for place in range(len(processes))]
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._processes: list[Process] = []
+        self._waiting: list[dict[int, asyncio.Future[Answer | Fault]]] = []
+        self._readers: list[asyncio.Task[None]] = []
         self._number = 0
 
     @classmethod
@@ -40,17 +43,16 @@ class ProviderProcesses:
         """
         share = -(-connections // processes)
         settings = json.dumps({"name": name, "url": url, "connections": share, "timeout": timeout}).encode() + b"\n"
-        command = [sys.executable, "-m", __name__]
-        started = [
-            await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE)
-            for _ in range(processes)
-        ]
-        made = cls(name, started)
+        command = [sys.executable, "-P", "-m", __name__]  # -P: no module of the user's folder takes another's place
+        made = cls(name)
         try:
-            for place, process in enumerate(started):
-                made._expect(place, -1)
+            ready = []
+            for place in range(processes):
+                process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE)
+                made._add(process)
+                ready.append(made._expect(place, -1))
                 _stdin(process).write(settings)
-            await asyncio.gather(*(waiting[-1] for waiting in made._waiting))
+            await asyncio.gather(*ready)
         except BaseException:
             await made.close()
             raise
@@ -60,7 +62,8 @@ class ProviderProcesses:
         """Send ``request`` once, by the process that has the fewest in flight.
 
         Raises:
-            InputError: as :meth:`Provider.ask`; or the process has ended.
+            InputError: as :meth:`Provider.ask`.
+            Unanswered: the process has ended.
         """
         place = min(range(len(self._processes)), key=lambda place: len(self._waiting[place]))
         self._number += 1
@@ -73,10 +76,22 @@ class ProviderProcesses:
         return await found
 
     async def close(self) -> None:
-        """End the processes."""
+        """End the processes; one that does not is killed."""
         for process in self._processes:
             _stdin(process).close()
-        await asyncio.gather(*(process.wait() for process in self._processes), *self._readers)
+        ended = asyncio.gather(*(process.wait() for process in self._processes))
+        try:
+            await asyncio.wait_for(ended, _PATIENCE)
+        except TimeoutError:
+            for process in self._processes:
+                if process.returncode is None:
+                    process.kill()
+        await asyncio.gather(*self._readers)
+
+    def _add(self, process: Process) -> None:
+        self._processes.append(process)
+        self._waiting.append({})
+        self._readers.append(asyncio.create_task(self._read(len(self._readers))))
 
     def _expect(self, place: int, number: int) -> "asyncio.Future[Answer | Fault]":
         found = asyncio.get_running_loop().create_future()
@@ -85,20 +100,22 @@ class ProviderProcesses:
 
     async def _read(self, place: int) -> None:
         output = cast(asyncio.StreamReader, self._processes[place].stdout)  # it was started with a pipe
-        while line := await output.readline():
-            number, kind, value = json.loads(line)
-            found = self._waiting[place].pop(number)
-            if found.done():  # nobody waits any more
-                continue
-            if kind == "error":
-                found.set_exception(InputError(*value))
-            else:
-                found.set_result(_RESULT.validate_python(value))
-        self._fail(place)
+        try:
+            while line := await output.readline():
+                number, kind, value = json.loads(line)
+                found = self._waiting[place].pop(number)
+                if found.done():  # nobody waits any more
+                    continue
+                if kind == "error":
+                    found.set_exception(InputError(*value))
+                else:
+                    found.set_result(_RESULT.validate_python(value))
+        finally:
+            self._fail(place)
 
     def _fail(self, place: int) -> None:
         """Its process has ended: whoever waits for it hears so."""
-        error = InputError(self._name, "a process that asks it has ended", "run the same command again: it goes on")
+        error = Unanswered(self._name, "a process that asks it has ended", "run the same command again: it goes on")
         for found in self._waiting[place].values():
             if not found.done():
                 found.set_exception(error)
@@ -109,13 +126,14 @@ def _stdin(process: Process) -> asyncio.StreamWriter:
     return cast(asyncio.StreamWriter, process.stdin)  # it was started with a pipe
 
 
-async def _serve(output: int) -> None:
+async def _serve(output: BinaryIO) -> None:
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader(limit=_LONGEST_LINE)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
 
     def say(number: int, kind: str, value: Any) -> None:
-        os.write(output, json.dumps([number, kind, value]).encode() + b"\n")
+        output.write(json.dumps([number, kind, value]).encode() + b"\n")
+        output.flush()
 
     try:
         provider = Provider(**json.loads(await lines.readline()))
@@ -129,6 +147,9 @@ async def _serve(output: int) -> None:
             say(number, "result", (await provider.ask(request)).model_dump())
         except InputError as error:
             say(number, "error", [error.where, error.problem, error.mend])
+        except Exception:  # a bug of ours: the process ends, and who waits for it hears so
+            traceback.print_exc()
+            os._exit(1)
 
     answering: set[asyncio.Task[None]] = set()
     while line := await lines.readline():
@@ -144,9 +165,9 @@ def main() -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides; this one ends with it
-    output = os.dup(1)
-    os.dup2(2, 1)  # what a library prints must not stand between the answers
-    asyncio.run(_serve(output))
+    with os.fdopen(os.dup(1), "wb") as output:
+        os.dup2(2, 1)  # what a library prints must not stand between the answers
+        asyncio.run(_serve(output))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from saro import chains
 from saro.config import SynthesizeConfig
+from saro.engines.asking import all_ended
 from saro.engines.budget import Spent
 from saro.engines.recorded import Teacher
 from saro.errors import InputError
@@ -19,6 +20,8 @@ from saro.progress import Reporter
 from saro.records import Chain, Policy, Prompt, Record, Reply
 from saro.sources.prompts import read_prompts
 from saro.stages.outcome import read_outcome
+
+_NO_POLICY = "no one policy to go by"
 
 
 class Demonstration(Record):
@@ -152,26 +155,29 @@ async def _examined(
     if isinstance(policy, str):
         nothing = Reply(prompt_id=prompt.id, text="", engine=config.teacher, fault=policy)
         return [(nothing, Rejected(reply=nothing, reason=f"classification: {policy}"))]
-    found: list[tuple[Reply, Demonstration | Rejected]] = []
-    for reply in await panel.teacher.replies(prompt, policy):
-        chain = _read(reply, policy, panel.policies, config.citation)
-        if isinstance(chain, str):
-            found.append((reply, Rejected(reply=reply, reason=chain)))
-            continue
-        applied = policy or _one_cited(chain, panel.policies)
-        wrong = await _wrong_outcome(reply, prompt, chain, applied, panel.judge)
-        if wrong is not None:
-            found.append((reply, Rejected(reply=reply, reason=wrong)))
-            continue
-        grades = await _graded(prompt, chain, applied, panel.judge)
-        if isinstance(grades, str):
-            found.append((reply, Rejected(reply=reply, reason=f"judge: unscored ({grades})")))
-        elif grades and (low := _lowest(grades, config.min_grade)):
-            found.append((reply, Rejected(reply=reply, reason=f"judge: {low} too low", grades=grades)))
-        else:
-            sorted_prompt = prompt if policy is None else prompt.model_copy(update={"category": policy.id})
-            found.append((reply, Demonstration(prompt=sorted_prompt, chain=chain, teacher=reply.engine, grades=grades)))
-    return found
+    replies = await panel.teacher.replies(prompt, policy)
+    rows = await all_ended(_judged(reply, prompt, policy, panel, config) for reply in replies)
+    return list(zip(replies, rows, strict=True))
+
+
+async def _judged(
+    reply: Reply, prompt: Prompt, policy: Policy | None, panel: Panel, config: SynthesizeConfig
+) -> Demonstration | Rejected:
+    """One reply of the teacher as a row of RIT-D, or why it is none."""
+    chain = _read(reply, policy, panel.policies, config.citation)
+    if isinstance(chain, str):
+        return Rejected(reply=reply, reason=chain)
+    applied = policy or _one_cited(chain, panel.policies)
+    wrong = await _wrong_outcome(reply, prompt, chain, applied, panel.judge)
+    if wrong is not None:
+        return Rejected(reply=reply, reason=wrong)
+    grades = await _graded(prompt, chain, applied, panel.judge)
+    if isinstance(grades, str):
+        return Rejected(reply=reply, reason=f"judge: unscored ({grades})")
+    if grades and (low := _lowest(grades, config.min_grade)):
+        return Rejected(reply=reply, reason=f"judge: {low} too low", grades=grades)
+    named = prompt if policy is None else prompt.model_copy(update={"category": policy.id})
+    return Demonstration(prompt=named, chain=chain, teacher=reply.engine, grades=grades)
 
 
 def _one_cited(chain: Chain, policies: dict[str, Policy]) -> Policy | None:
@@ -188,8 +194,10 @@ async def _wrong_outcome(
         return None
     if prompt.label == "benign":
         return "outcome: refuses the benign"
-    if judge is None or policy is None:
+    if judge is None:
         return "outcome: answers the harmful"
+    if policy is None:
+        return f"judge: unscored ({_NO_POLICY})"
     found = await judge.safety(prompt, chain, policy)
     if isinstance(found, str):
         return f"judge: unscored ({found})"
@@ -200,7 +208,7 @@ async def _graded(prompt: Prompt, chain: Chain, policy: Policy | None, judge: Ju
     """The judge's grades, or why there are none; None without a judge."""
     if judge is None:
         return None
-    return "no one policy to go by" if policy is None else await judge.grade(prompt, chain, policy)
+    return _NO_POLICY if policy is None else await judge.grade(prompt, chain, policy)
 
 
 def _read(reply: Reply, policy: Policy | None, policies: dict[str, Policy], citation: bool) -> Chain | str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from saro.config import SynthesizeConfig
 from saro.engines.asking import Asker, Model
+from saro.engines.batch import BatchProvider
 from saro.engines.budget import Budget, Price
 from saro.engines.ledger import Ledger
 from saro.engines.live import LiveTeacher, classification_request, lesson_request
@@ -71,10 +72,10 @@ def _teach_live(
             budget.count(spending.usage, unpriced if spending.dollars is None else spending.dollars)
         if book.lost:
             reporter.say(f"{book.lost} requests were in flight when an earlier process ended: they may be paid twice")
-        finished = asyncio.run(_consult(config, policies, book, budget, reporter))
+        finished = asyncio.run(_consult(config, policies, book, budget, prices, reporter))
         if not finished:
             reporter.say("the budget was reached: with a larger synthesize.budget the same command goes on")
-        summary = synthesize(config, _panel(config, policies, book, budget, None, None), out, reporter)
+        summary = synthesize(config, _panel(config, policies, book, budget, prices, None, None), out, reporter)
         summary["spending"] = {
             "attempts": book.attempts(),
             "tokens": budget.tokens,
@@ -131,22 +132,29 @@ def forecast(config: SynthesizeConfig, policies: dict[str, Policy]) -> dict[str,
 
 
 async def _consult(
-    config: SynthesizeConfig, policies: dict[str, Policy], ledger: Ledger, budget: Budget, reporter: Reporter
+    config: SynthesizeConfig,
+    policies: dict[str, Policy],
+    ledger: Ledger,
+    budget: Budget,
+    prices: dict[str, Price | None],
+    reporter: Reporter,
 ) -> bool:
     async with contextlib.AsyncExitStack() as stack:
 
         async def model(name: str, url: str | None) -> Model:
-            made: Provider | ProviderProcesses
-            if config.processes > 1:
+            made: Provider | BatchProvider | ProviderProcesses
+            if config.batch is not None:
+                made = BatchProvider(name, url, config.batch)
+            elif config.processes > 1:
                 made = await ProviderProcesses.start(name, url, config.connections, config.timeout, config.processes)
             else:
-                made = Provider(name, url, _at_once(config), config.timeout, config.batch is not None)
+                made = Provider(name, url, config.connections, config.timeout)
             stack.push_async_callback(made.close)
             return made
 
         teacher = None if is_recorded(config.teacher) else await model(config.teacher, config.teacher_url)
         judge = await model(config.judge, config.judge_url) if config.judge else None
-        panel = _panel(config, policies, ledger, budget, teacher, judge)
+        panel = _panel(config, policies, ledger, budget, prices, teacher, judge)
         return await consult(config, panel, _at_once(config) * 5 // 4 + 1, reporter)
 
 
@@ -159,12 +167,15 @@ def _panel(
     policies: dict[str, Policy],
     ledger: Ledger,
     budget: Budget,
+    prices: dict[str, Price | None],
     teacher: Model | None,
     judge: Model | None,
 ) -> Panel:
+    # What a batch lost is tried again by the next command only: it may be paid for, and lost for the same reason.
+    attempts = config.attempts if config.batch is None else 1
+
     def asker(identity: str, model: Model | None) -> Asker:
-        price = _prices(config).get(identity)
-        return Asker(identity, model, ledger, budget, price, config.attempts, _at_once(config))
+        return Asker(identity, model, ledger, budget, prices.get(identity), attempts, _at_once(config))
 
     asked: Teacher
     if is_recorded(config.teacher):
