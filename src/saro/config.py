@@ -142,10 +142,19 @@ class OptimizeConfig(TrainingConfig):
     """SRPO: DPO over outcome and process pairs."""
 
     learning_rate: float = Field(1e-6, gt=0)
+    micro_batch_size: int = Field(4, ge=1, description="pairs computed at once, which share tokens; divides batch_size")
     beta: float = Field(0.1, gt=0, description="strength of the tie to the reference model")
-    loss: Literal["sigmoid", "ipo", "hinge", "robust"] = "sigmoid"
+    loss: Literal["sigmoid", "ipo", "hinge", "robust"] = Field("sigmoid", description="sigmoid is DPO's")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of wrong preferences; sigmoid and robust")
     sft_weight: float = Field(0.0, ge=0, description="weight of the chosen sides' mean negative log-likelihood")
+
+    @model_validator(mode="after")
+    def _smoothing_fits(self) -> Self:
+        if self.label_smoothing and self.loss not in ("sigmoid", "robust"):
+            raise ValueError(f"label_smoothing changes nothing of the {self.loss} loss: leave it out")
+        if self.loss == "robust" and not self.label_smoothing:
+            raise ValueError("the robust loss without label_smoothing is sigmoid: name the share of wrong preferences")
+        return self
 
 
 class EvaluateConfig(Section):

@@ -49,6 +49,19 @@ def test_values_ends_and_pairs_are_shown(tree, make_pair):
     assert "no pair was drawn from it" in printed(tree, [])
 
 
+def test_a_long_chain_is_shown_to_its_end(tree):
+    builder = TreeBuilder(PROMPT, (9,), model="m", seed=1)
+    stem = [(1,)] * 24
+    builder.add([*stem, (3,)], "stop", Verdict(judge="j", label="compliance"), True)
+    builder.add([*stem, (4,)], "stop", Verdict(judge="j", label="refusal"), False)
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    print_tree(builder.tree(), [], lambda ids: " ".join(WORDS[token] for token in ids), console)
+    text = console.file.getvalue()
+    assert "23 0.50 think" in text
+    assert "■ compliance" in text
+    assert "■ refusal" in text
+
+
 def test_a_prompt_that_was_not_rolled_out_is_said_with_the_nearest(tree, tmp_path):
     write_jsonl(tmp_path / "trees.jsonl", [tree])
     with pytest.raises(InputError, match="no tree of prompt 'q'") as error:

@@ -12,8 +12,8 @@ from saro.models import Compute, fingerprint, load_model
 from saro.progress import Silent
 from saro.rendering import load_renderer
 from saro.stages.optimize import optimize
-from saro.training.packing import side_log_probs
-from saro.training.preference import pack_pairs
+from saro.training.packing import pack, side_log_probs
+from saro.training.preference import sides_of
 
 COMPUTE = Compute("cpu", torch.float32)
 CONFIG = OptimizeConfig(learning_rate=1e-3, batch_size=2, micro_batch_size=2, epochs=4)
@@ -30,7 +30,7 @@ def pairs(renderer, demo, make_pair):
 
 def _gaps(model, pairs):
     with torch.no_grad():
-        chosen, rejected = side_log_probs(model, pack_pairs(pairs, 512)).view(-1, 2).T
+        chosen, rejected = side_log_probs(model, pack(sides_of(pairs), 512)).view(-1, 2).T
     return chosen - rejected
 
 
@@ -46,8 +46,8 @@ def test_the_model_prefers_the_chosen_sides_more_than_before(taught_student, pai
     assert summary["steps"] == len(log) == 8
     assert (summary["pairs"], summary["kinds"]) == (4, {"outcome": 4})
     unshared = 4 * sum(2 * len(p.prefix_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in pairs)
-    assert summary["tokens of the pairs"] == unshared
-    assert summary["tokens"] <= unshared - 4 * sum(len(p.prefix_ids) for p in pairs)
+    assert summary["tokens_unshared"] == unshared
+    assert summary["tokens"] <= unshared - 4 * sum(len(p.prefix_ids) for p in pairs)  # each prompt once
     assert timing["seconds"] > 0
     assert not (out / "checkpoints").exists()
 

@@ -5,9 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saro.errors import InputError
 from saro.models import load_model
-from saro.training.packing import Packed, Side, check_packing, pack, side_log_probs, unique_tokens
+from saro.training.packing import Packed, Side, lay_out, pack, side_log_probs, takes_packed_rows, unique_tokens
 
 MOST = 48
 
@@ -72,8 +71,9 @@ def test_a_side_too_long_or_with_nothing_scored_is_an_error():
     for side in (Side(range(20), 1, ""), Side((1, 2), 0, ""), Side((1, 2), 2, "")):
         with pytest.raises(ValueError, match="a side of"):
             pack([side], 16)
-    with pytest.raises(ValueError, match="no sides"):
-        pack([], 16)
+    for lay in (pack, lay_out):
+        with pytest.raises(ValueError, match="no sides"):
+            lay([], 16)
 
 
 def test_shared_tokens_are_counted_once():
@@ -115,7 +115,7 @@ def alone(model, side):
 @pytest.mark.parametrize(("arch", "more"), ARCHITECTURES)
 def test_log_probs_and_gradients_are_those_of_rows_of_ones_own(models, arch, more, attention):
     model = models(arch, more, attention)
-    check_packing(model)
+    assert takes_packed_rows(model)
 
     @given(sides(), st.integers(24, MOST), st.randoms(use_true_random=False))
     @settings(max_examples=6, deadline=None)
@@ -129,6 +129,7 @@ def test_log_probs_and_gradients_are_those_of_rows_of_ones_own(models, arch, mor
         found = side_log_probs(model, pack(several, limit))
         (found * weights).sum().backward()
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(side_log_probs(model, lay_out(several, MOST)), expected, rtol=0, atol=1e-4)
         for name, weight in model.named_parameters():
             scale = wanted[name].abs().max().item()
             torch.testing.assert_close(weight.grad, wanted[name], rtol=1e-4, atol=1e-4 * scale + 1e-7, msg=name)
@@ -146,8 +147,21 @@ def test_flex_attention_gives_the_same(make_student):
     torch.testing.assert_close(side_log_probs(model, packed), expected, rtol=0, atol=1e-4)
 
 
-def test_a_model_whose_layers_take_no_mask_is_refused(make_student):
+def test_a_model_whose_layers_take_no_mask_says_so(make_student):
     model = load_model(str(make_student("llama")), "cpu", torch.float32)
     model.config.layer_types = ["linear_attention"] * model.config.num_hidden_layers
-    with pytest.raises(InputError, match="packed trees"):
-        check_packing(model)
+    assert not takes_packed_rows(model)
+    model.config.layer_types = None
+    assert takes_packed_rows(model)
+    model.config._attn_implementation = "flash_attention_2"
+    assert not takes_packed_rows(model)
+
+
+def test_in_bfloat16_a_token_moves_little(make_student):
+    model = load_model(str(make_student("llama")), "cpu", torch.float32)
+    stem = tuple(range(5, 35))
+    several = [Side((*stem, *range(start, start + 40)), 30, "") for start in (40, 90, 140)]
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        packed, alone = side_log_probs(model, pack(several, 256)), side_log_probs(model, lay_out(several, 256))
+    assert (packed - alone).abs().max() / 40 < 1e-2
+    assert packed.dtype == torch.float32

@@ -13,14 +13,15 @@ from trl import DPOConfig, DPOTrainer
 from saro.config import OptimizeConfig
 from saro.errors import InputError
 from saro.progress import Silent
+from saro.training import preference
 from saro.training.losses import preference_loss
-from saro.training.packing import side_log_probs
+from saro.training.packing import pack, side_log_probs
 from saro.training.preference import (
     check_pairs,
-    micro_batches,
     optimize_preferences,
-    pack_pairs,
+    pair_order,
     reference_log_probs,
+    sides_of,
 )
 
 BETA = 0.3
@@ -45,7 +46,11 @@ def _optimize(model, renderer, pairs, out, key="k", **settings):
 
 def _log_probs(model, pairs):
     with torch.no_grad():
-        return side_log_probs(model, pack_pairs(pairs, 512)).view(-1, 2).T
+        return side_log_probs(model, pack(sides_of(pairs), 512)).view(-1, 2).T
+
+
+def _lay(pairs):
+    return pack(sides_of(pairs), 512)
 
 
 def _gradients(model):
@@ -96,7 +101,7 @@ def test_loss_and_gradient_are_those_of_trl(fresh_model, renderer, demo, make_pa
     ours = [make_pair(str(n), row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for n, row in enumerate(rows)]
     assert len(ours) == 3
     assert all(pair.chosen_ids[-1] == pair.rejected_ids[-1] == EOS for pair in ours)
-    ratios = side_log_probs(policy, pack_pairs(ours, 512)).view(-1, 2) - _log_probs(reference, ours).T
+    ratios = side_log_probs(policy, pack(sides_of(ours), 512)).view(-1, 2) - _log_probs(reference, ours).T
     lengths = torch.tensor([[len(pair.chosen_ids), len(pair.rejected_ids)] for pair in ours])
     loss = preference_loss(kind, ratios, lengths, BETA, smoothing).mean()
     loss.backward()
@@ -120,7 +125,7 @@ def test_a_sum_of_log_probs_is_of_the_side_alone(fresh_model, pairs):
 
 
 def test_a_side_without_end_of_turn_is_not_given_one(pairs):
-    packed = pack_pairs(pairs, 64)
+    packed = pack(sides_of(pairs), 64)
     for number, side in enumerate([ids for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)]):
         scored = packed.scored[packed.members[packed.sides == number]]
         assert packed.input_ids.flatten()[scored].tolist() == list(side)
@@ -138,20 +143,47 @@ def forest(make_pair):
     ]
 
 
-@pytest.mark.parametrize("micro", [1, 2, 4])
+@pytest.mark.parametrize("batch", [1, 4, 8])
 @pytest.mark.parametrize("epochs", [0.4, 1, 2.5])
-def test_micro_batches_hold_every_pair_and_keep_prompts_together(forest, micro, epochs):
-    config = OptimizeConfig(batch_size=4, micro_batch_size=micro, epochs=epochs)
-    batches = micro_batches(forest, config, 0)
-    assert batches == micro_batches(forest, config, 0) != micro_batches(forest, config, 1)
-    count = Counter(index for batch in batches for index in batch)
-    assert count.total() == round(epochs * len(forest))
-    assert set(count.values()) <= {int(epochs), math.ceil(epochs)}
-    assert max(map(len, batches)) <= micro
+def test_the_order_holds_every_pair_and_keeps_prompts_together(forest, batch, epochs):
+    order = pair_order(forest, batch, epochs, 0)
+    assert order == pair_order(forest, batch, epochs, 0) != pair_order(forest, batch, epochs, 1)
+    assert len(order) == round(epochs * len(forest))
+    assert set(Counter(order).values()) <= {int(epochs), math.ceil(epochs)}
     if epochs == 1:
-        parts = Counter(prompt for batch in batches for prompt in {forest[index].prompt_id for index in batch})
-        sizes = Counter(pair.prompt_id for pair in forest)
-        assert all(parts[prompt] == math.ceil(size / micro) for prompt, size in sizes.items())
+        whole = len(order) - len(order) % batch
+        steps = [{forest[index].prompt_id for index in order[at : at + batch]} for at in range(0, whole, batch)]
+        parts = Counter(prompt for step in steps for prompt in step)
+        sizes = Counter(forest[index].prompt_id for index in order[:whole])
+        assert all(parts[prompt] <= math.ceil(size / batch) + 1 for prompt, size in sizes.items())
+
+
+def test_steps_are_the_same_however_they_are_cut(fresh_model, renderer, forest, tmp_path):
+    logs = [
+        _optimize(fresh_model(), renderer, forest, tmp_path / str(micro), batch_size=4, micro_batch_size=micro)["log"]
+        for micro in (4, 1)
+    ]
+    assert len(logs[0]) == len(logs[1]) == math.ceil(2 * len(forest) / 4)
+    for one, other in zip(*logs, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=5e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["ipo", "hinge", "robust"])
+def test_every_loss_trains(fresh_model, renderer, pairs, tmp_path, kind):
+    smoothing = 0.1 if kind == "robust" else 0.0
+    settings = {"loss": kind, "label_smoothing": smoothing, "epochs": 4, "warmup_ratio": 0, "batch_size": 4}
+    log = _optimize(fresh_model(), renderer, pairs, tmp_path, **settings)["log"]
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert log[-1]["margin"] > 0
+
+
+def test_a_model_that_takes_no_packed_rows_trains_the_same(fresh_model, renderer, pairs, tmp_path, monkeypatch):
+    packed = _optimize(fresh_model(), renderer, pairs, tmp_path / "packed")
+    monkeypatch.setattr(preference, "takes_packed_rows", lambda model: False)
+    alone = _optimize(fresh_model(), renderer, pairs, tmp_path / "alone")
+    assert alone["tokens"] == alone["tokens_unshared"] == packed["tokens_unshared"] > packed["tokens"]
+    for one, other in zip(packed["log"], alone["log"], strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=5e-3, abs=1e-3)
 
 
 def test_training_begins_at_log_2_and_raises_chosen_over_rejected(fresh_model, renderer, pairs, tmp_path):
@@ -180,13 +212,13 @@ def test_the_sft_term_is_the_mean_negative_log_likelihood_of_the_chosen(fresh_mo
 def test_reference_log_probs_are_stored_and_reused(fresh_model, renderer, pairs, tmp_path):
     config, path = OptimizeConfig(batch_size=3, micro_batch_size=3), tmp_path / "reference.json"
     model = fresh_model()
-    found = reference_log_probs(model, pairs, config, torch.float32, path, "k", Silent())
+    found = reference_log_probs(model, pairs, config, _lay, torch.float32, path, "k", Silent())
     chosen, rejected = _log_probs(model, pairs)
     for place, pair in enumerate(pairs):
         assert found[pair.id] == pytest.approx((chosen[place].item(), rejected[place].item()), abs=1e-4)
-    assert reference_log_probs(None, pairs, config, torch.float32, path, "k", Silent()) == found
+    assert reference_log_probs(None, pairs, config, _lay, torch.float32, path, "k", Silent()) == found
     with pytest.raises(AttributeError):  # another key asks the model, and there is none
-        reference_log_probs(None, pairs, config, torch.float32, path, "other", Silent())
+        reference_log_probs(None, pairs, config, _lay, torch.float32, path, "other", Silent())
 
 
 @pytest.mark.parametrize("epochs", [2, 1.75])  # the last step whole, and with three pairs

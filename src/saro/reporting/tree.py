@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 from rich.text import Text
@@ -64,9 +65,15 @@ def print_tree(
     branches: dict[int | None, Branches] = {None: root}
     children = children_of(tree.nodes)
     for node in tree.nodes:  # depth first: a parent stands before its children
-        branches[node.id] = branches[node.parent].add(_label(tree, node, decode, marks.get(node.id, [])))
+        label = _label(tree, node, decode, marks.get(node.id, []))
+        before = branches[node.parent]
+        if node.parent is not None and len(children[node.parent]) == 1:  # it goes on: the same branch, not a deeper one
+            before.label = Text("\n").join([cast(Text, before.label), label])
+            branches[node.id] = before
+        else:
+            branches[node.id] = before.add(label)
     console.print(root, highlight=False)
-    console.print(_legend(len(children.get(None, [])), drawn), highlight=False)
+    console.print(_legend(drawn), highlight=False)
 
 
 def _label(tree: Tree, node: Node, decode: Callable[[Sequence[int]], str], marks: Sequence[str]) -> Text:
@@ -82,7 +89,7 @@ def _label(tree: Tree, node: Node, decode: Callable[[Sequence[int]], str], marks
     return label
 
 
-def _legend(chains: int, pairs: Sequence[Pair]) -> Text:
+def _legend(pairs: Sequence[Pair]) -> Text:
     lines = ["", "value: share of desirable chains below; +n and −n: chosen and rejected side of pair n"]
     for number, pair in enumerate(pairs, start=1):
         found = pair.provenance

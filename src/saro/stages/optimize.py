@@ -38,7 +38,7 @@ def optimize(
         loaded, renderer.tokenizer, rows, config, out, key, seed, compute.device, compute.dtype, reporter
     )
     write_jsonl(out / "log.jsonl", result["log"])
-    summary = {key: result[key] for key in ("steps", "tokens", "tokens of the pairs", "pairs")}
+    summary = {key: result[key] for key in ("steps", "tokens", "tokens_unshared", "pairs")}
     write_json(out / "summary.json", {**summary, "kinds": dict(Counter(pair.kind for pair in rows))})
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return {"seconds": result["seconds"], "tokens_per_second": result["tokens_per_second"]}

@@ -24,89 +24,68 @@ from saro.records import Pair
 from saro.training.log_probs import check_head
 from saro.training.loop import save_model, train, training_arguments
 from saro.training.losses import preference_loss
-from saro.training.packing import Packed, Side, check_packing, pack, side_log_probs, unique_tokens
+from saro.training.packing import Packed, Side, lay_out, pack, side_log_probs, takes_packed_rows, unique_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _POOL = 16  # steps whose prompts are sorted by size together: little padding, still shuffled
 
 
-def pack_pairs(pairs: Sequence[Pair], max_length: int) -> Packed:
-    """The sides of P pairs, packed: side 2·p is the chosen one of pair p, side 2·p + 1 the rejected one."""
-    sides = [
+def sides_of(pairs: Sequence[Pair]) -> list[Side]:
+    """The sides of ``pairs``: 2·p is the chosen one of pair p, 2·p + 1 the rejected one."""
+    return [
         Side(pair.prefix_ids + ids, len(pair.prefix_ids), pair.prompt_id)
         for pair in pairs
         for ids in (pair.chosen_ids, pair.rejected_ids)
     ]
-    return pack(sides, max_length)
 
 
-def micro_batches(pairs: Sequence[Pair], config: OptimizeConfig, seed: int) -> list[list[int]]:
-    """Indices of pairs, a list for what is computed at once, in the order of training.
+def pair_order(pairs: Sequence[Pair], batch_size: int, epochs: float, seed: int) -> list[int]:
+    """Indices of pairs in the order of training; every ``batch_size`` of them are a step.
 
-    Pairs of one prompt stay together, up to ``micro_batch_size`` of them, since they share tokens; prompts of similar
-    size are computed at once. The order is fixed beforehand, so that training resumes at any step.
+    Prompts are shuffled each epoch; the pairs of one stay together, since they share tokens, and prompts of similar
+    size are near each other. The order is fixed beforehand, so that training needs no sampler and resumes at any step.
 
     Args:
         pairs: to be trained on.
-        config: gives ``micro_batch_size``, ``batch_size`` and ``epochs``; a fraction takes that share of the last pass.
+        batch_size: pairs an optimizer step.
+        epochs: passes over the pairs; a fraction takes that share of the last pass.
         seed: of the shuffling.
     """
     randomness = random.Random(seed)  # noqa: S311 (order, not secrecy)
     by_prompt: dict[str, list[int]] = {}
     for index in sorted(range(len(pairs)), key=lambda index: pairs[index].prefix_ids + pairs[index].chosen_ids):
         by_prompt.setdefault(pairs[index].prompt_id, []).append(index)
-    most = config.micro_batch_size
-    units = [group[start : start + most] for group in by_prompt.values() for start in range(0, len(group), most)]
-    found: list[list[int]] = []
-    left = max(1, round(config.epochs * len(pairs)))
-    while left > 0:
-        randomness.shuffle(units)
-        epoch = _first(units, left)
-        left -= len(pairs)
-        batches: list[list[int]] = []
-        pool = _POOL * config.batch_size
-        for start in range(0, len(epoch), pool):
-            batches += _filled(sorted(epoch[start : start + pool], key=lambda unit: _size(pairs, unit)), most)
-        steps = config.batch_size // most
-        groups = [batches[start : start + steps] for start in range(0, len(batches), steps)]
-        short = [group for group in groups if len(group) < steps]
-        whole = [group for group in groups if len(group) == steps]
+    groups = list(by_prompt.values())
+    order: list[int] = []
+    wanted = max(1, round(epochs * len(pairs)))
+    while len(order) < wanted:
+        randomness.shuffle(groups)
+        lead, rest = _cut(groups, -len(order) % batch_size)  # completes the step which the epoch before left short
+        order += [index for group in lead for index in group]
+        steps: list[list[int]] = []
+        while rest:
+            pool, rest = _cut(rest, _POOL * batch_size)
+            pool.sort(key=lambda group: unique_tokens([side.token_ids for side in sides_of([pairs[i] for i in group])]))
+            line = [index for group in pool for index in group]
+            steps += [line[start : start + batch_size] for start in range(0, len(line), batch_size)]
+        short = [step for step in steps if len(step) < batch_size]
+        whole = [step for step in steps if len(step) == batch_size]
         randomness.shuffle(whole)
-        found += [batch for group in whole + short for batch in group]
-    return found
+        order += [index for step in whole + short for index in step]
+    return order[:wanted]
 
 
-def _first(units: Sequence[list[int]], count: int) -> list[list[int]]:
-    """The first ``count`` indices of ``units``."""
-    kept: list[list[int]] = []
-    for unit in units:
-        if count <= 0:
-            break
-        kept.append(unit[:count])
-        count -= len(unit)
-    return kept
-
-
-def _filled(units: Sequence[list[int]], most: int) -> list[list[int]]:
-    """Neighbouring units joined while they are at most ``most`` together."""
-    batches: list[list[int]] = []
-    for unit in units:
-        if batches and len(batches[-1]) + len(unit) <= most:
-            batches[-1] = batches[-1] + unit
-        else:
-            batches.append(list(unit))
-    return batches
-
-
-def _size(pairs: Sequence[Pair], unit: Sequence[int]) -> int:
-    """Unique tokens of the pairs in ``unit``."""
-    return unique_tokens([sequence for index in unit for sequence in _sequences(pairs[index])])
-
-
-def _sequences(pair: Pair) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return pair.prefix_ids + pair.chosen_ids, pair.prefix_ids + pair.rejected_ids
+def _cut(groups: Sequence[list[int]], count: int) -> tuple[list[list[int]], list[list[int]]]:
+    """The first ``count`` indices of ``groups``, in their groups, and what is left."""
+    first: list[list[int]] = []
+    for place, group in enumerate(groups):
+        if count < len(group):
+            return [*first, group[:count]] if count else first, [group[count:], *groups[place + 1 :]]
+        first.append(group)
+        count -= len(group)
+    return first, []
 
 
 def check_pairs(pairs: Sequence[Pair], max_length: int) -> None:
@@ -137,15 +116,15 @@ def check_pairs(pairs: Sequence[Pair], max_length: int) -> None:
 
 
 class _MicroBatches(Dataset[dict[str, Any]]):
-    """What is computed at once, packed, with what the loss needs beside the log-probs."""
+    """What is computed at once, laid out in rows, with what the loss needs beside the log-probs."""
 
     def __init__(
         self,
         batches: Sequence[Sequence[Pair]],
         reference: "Mapping[str, tuple[float, float]]",
-        max_length: int,
+        lay: "Callable[[Sequence[Pair]], Packed]",
     ) -> None:
-        self._batches, self._reference, self._max_length = batches, reference, max_length
+        self._batches, self._reference, self._lay = batches, reference, lay
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -153,7 +132,7 @@ class _MicroBatches(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         pairs = self._batches[index]
         return {
-            **vars(pack_pairs(pairs, self._max_length)),
+            **vars(self._lay(pairs)),
             "reference": torch.tensor([self._reference[pair.id] for pair in pairs]),
             "lengths": torch.tensor([[len(pair.chosen_ids), len(pair.rejected_ids)] for pair in pairs]),
         }
@@ -217,6 +196,7 @@ def reference_log_probs(
     model: PreTrainedModel,
     pairs: Sequence[Pair],
     config: OptimizeConfig,
+    lay: "Callable[[Sequence[Pair]], Packed]",
     dtype: torch.dtype,
     path: Path,
     key: str,
@@ -228,7 +208,9 @@ def reference_log_probs(
         model: the reference, on its device.
         pairs: to be scored.
         config: gives the micro-batch size.
-        dtype: of the computation; the same as in training, so that all margins start at zero.
+        lay: lays pairs out in rows.
+        dtype: of the computation; the same as in training, so that all margins start at zero, or near it in bfloat16,
+            where a row's other sides move a log-prob a little.
         path: JSON file that keeps them; one made for another ``key`` is computed anew.
         key: content hash of model and pairs.
         reporter: where progress goes.
@@ -239,10 +221,11 @@ def reference_log_probs(
             return {name: (chosen, rejected) for name, (chosen, rejected) in kept["log_probs"].items()}
     found: dict[str, tuple[float, float]] = {}
     device = model.device.type
-    once = config.model_copy(update={"epochs": 1.0})
+    order = pair_order(pairs, config.micro_batch_size, 1.0, 0)
     with reporter.task("reference log-probs", len(pairs)) as task, torch.no_grad():
-        for batch in micro_batches(pairs, once, 0):
-            packed = pack_pairs([pairs[index] for index in batch], config.max_length).to(device)
+        for start in range(0, len(order), config.micro_batch_size):
+            batch = order[start : start + config.micro_batch_size]
+            packed = lay([pairs[index] for index in batch]).to(device)
             with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
                 sums = side_log_probs(model, packed).view(-1, 2)
             for index, (chosen, rejected) in zip(batch, sums.tolist(), strict=True):
@@ -267,18 +250,26 @@ def optimize_preferences(
     """Train ``model`` on ``pairs`` with itself, as it is now, as the reference.
 
     Args and returns: as :func:`saro.training.sft.fine_tune`; ``key`` is the content hash of model and pairs under
-    which the reference log-probs are kept. ``tokens`` are those computed; ``tokens of the pairs`` what they would be,
-    were no token shared.
+    which the reference log-probs are kept. ``tokens`` are those computed, ``tokens_unshared`` what they would be, were
+    no token shared.
 
     Raises:
-        InputError: from :func:`check_pairs`, or an architecture that takes no packed rows.
+        InputError: from :func:`check_pairs`.
     """
     check_pairs(pairs, config.max_length)
     model.eval()
     check_head(model)
-    check_packing(model)
-    reference = reference_log_probs(model, pairs, config, dtype, out / "reference.json", key, reporter)
-    batches = [[pairs[index] for index in batch] for batch in micro_batches(pairs, config, seed)]
+    rows_of = pack if takes_packed_rows(model) else lay_out
+    if rows_of is lay_out:
+        reporter.say(f"{model.config.model_type} takes no packed rows: each side is computed by itself")
+
+    def lay(batch: Sequence[Pair]) -> Packed:
+        return rows_of(sides_of(batch), config.max_length)
+
+    reference = reference_log_probs(model, pairs, config, lay, dtype, out / "reference.json", key, reporter)
+    order = pair_order(pairs, config.batch_size, config.epochs, seed)
+    size = config.micro_batch_size
+    batches = [[pairs[index] for index in order[start : start + size]] for start in range(0, len(order), size)]
     arguments = training_arguments(
         config, out / "checkpoints", len(batches), 1, seed, device, dtype, remove_unused_columns=False, label_names=[]
     )
@@ -286,13 +277,12 @@ def optimize_preferences(
         trainer = PreferenceTrainer(
             model=model,
             args=TrainingArguments(**arguments),
-            train_dataset=_MicroBatches(batches, reference, config.max_length),
+            train_dataset=_MicroBatches(batches, reference, lay),
             data_collator=_only,
             settings=config,
         )
-    sequences = [[sequence for pair in batch for sequence in _sequences(pair)] for batch in batches]
-    tokens = sum(unique_tokens(batch) for batch in sequences)
+    tokens = sum(lay(batch).tokens for batch in batches)
     result = train(trainer, "training", tokens, reporter)
     save_model(trainer, tokenizer, out / "model")
-    unshared = sum(len(sequence) for batch in sequences for sequence in batch)
-    return {**result, "tokens": tokens, "tokens of the pairs": unshared, "pairs": len(pairs)}
+    unshared = sum(len(side.token_ids) for batch in batches for side in sides_of(batch))
+    return {**result, "tokens": tokens, "tokens_unshared": unshared, "pairs": len(pairs)}
