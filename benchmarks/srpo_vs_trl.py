@@ -1,17 +1,18 @@
-"""Preference training: ours, packed, against TRL's ``DPOTrainer``, in turn in one process on the same pairs.
+"""Preference training: ours, packed, against TRL's ``DPOTrainer`` and against ours unpacked, in turn in one process.
 
-    python benchmarks/srpo_vs_trl.py [--trees FILE] [--rounds 5] [--out benchmarks/results/srpo_vs_trl.json]
+    python benchmarks/srpo_vs_trl.py [--pairs FILE --micro-batch 4] [--rounds 5] [--out FILE]
 
-Forward and backward of all pairs of a workload, collation included; reference log-probs are known beforehand on both
-sides, and the optimizer's step, equal on both, is left out. TRL runs with its fused LM head and with the micro-batch at
-which it is fastest, of 1, 2, 4 and 8, found in a first round; each of our micro-batches holds the pairs of a tree, or
-as many single pairs. bf16 autocast over float32 weights on both sides. Peak memory is that above the loaded model, of
-processes of their own.
+Forward and backward of all pairs of a workload, collation included; reference log-probs are known beforehand on all
+sides, and the optimizer's step, equal on all, is left out. bf16 autocast over float32 weights. TRL runs at the
+micro-batch at which it is fastest, of 1, 2, 4 and 8 (the better of two tries each), without gradient checkpointing and
+with its fused LM head. On a CPU that head scores every position and computes its gradient in float32, where ours
+scores the tokens of the sides alone; so the share of the ideal is reckoned against ours unpacked, where packing is the
+only difference. Peak memory is that above the model and its gradients, of processes of their own.
 
-Workloads: (a) trees with 8 leaves and 12 pairs each: of ``--trees``, a roll-out's file, those with 8 leaves or more,
-or else trees that branch twice at each of three steps, of random tokens, as long as the demo's (a prompt of 60
-tokens, steps of 24, an answer of 48); (b) single pairs that share 70 % of their tokens; (c) single pairs that share
-their prompt alone.
+Workloads: of ``--pairs``, a run's ``pairs.jsonl``, in its order of training; (a) trees with 8 leaves and 12 pairs each,
+more than ``saro pairs`` draws: of random tokens, branching twice at each of three steps, as long as the demo's (a
+prompt of 60 tokens, steps of 24, an answer of 48); (b) single pairs that share 70 % of their tokens; (c) single pairs
+that share their prompt alone.
 """
 
 import argparse
@@ -32,16 +33,16 @@ from typing import Any
 import torch
 
 from saro.files import read_jsonl, write_json
-from saro.memory import freed_memory_kept, peak_memory
+from saro.memory import freed_memory_kept, give_back, peak_memory
 from saro.models import EMBEDDED, choose_compute, load_model
-from saro.records import Message, Pair, PairProvenance, Tree, Verdict
+from saro.records import Message, Pair, PairProvenance, Verdict
 from saro.training.losses import preference_loss
-from saro.training.packing import side_log_probs, unique_tokens
-from saro.training.preference import pack_pairs
-from saro.trees import leaves, path
+from saro.training.packing import Packed, lay_out, pack, side_log_probs, unique_tokens
+from saro.training.preference import pair_order, sides_of
 
 BETA, LIMIT = 0.1, 4096
 Side = Callable[[], None]
+Rows = Callable[[list[Any], int], Packed]
 VERDICT = Verdict(judge="benchmark", label="refusal")
 PROVENANCE = PairProvenance(
     model="", seed=0, parent=None, chosen_nodes=(), rejected_nodes=(), chosen_value=1, rejected_value=0,
@@ -61,58 +62,50 @@ def pair(name: str, prompt: str, chosen: Sequence[int], rejected: Sequence[int],
     )  # fmt: skip
 
 
-def tree_pairs(sequences: Sequence[Sequence[int]], prompt: str, least: int, dice: random.Random) -> list[Pair]:
-    """Twelve pairs among eight leaves."""
-    sides = dice.sample(list(itertools.combinations(sequences[:8], 2)), 12)
-    return [pair(f"{prompt}-{number}", prompt, *side, least) for number, side in enumerate(sides)]
-
-
-def random_tree(dice: random.Random) -> list[list[int]]:
-    """Eight leaves under three steps that branch in two."""
-
-    def tokens(count: int) -> list[int]:
-        return [dice.randrange(10, 40_000) for _ in range(count)]
-
-    grown = [tokens(60)]
+def tree_pairs(prompt: str, dice: random.Random) -> list[Pair]:
+    """Twelve pairs among the eight leaves of a tree that branches in two under each of three steps."""
+    grown = [random_tokens(60, dice)]
     for _ in range(3):
-        grown = [stem + tokens(24) for stem in grown for _ in range(2)]
-    return [stem + tokens(24 + 48) for stem in grown]
+        grown = [stem + random_tokens(24, dice) for stem in grown for _ in range(2)]
+    chains = [stem + random_tokens(24 + 48, dice) for stem in grown]
+    sides = dice.sample(list(itertools.combinations(chains, 2)), 12)
+    return [pair(f"{prompt}-{number}", prompt, *side, 60) for number, side in enumerate(sides)]
 
 
-def workloads(file: Path | None) -> dict[str, list[list[Pair]]]:
+def random_tokens(count: int, dice: random.Random) -> list[int]:
+    """Token ids that every vocabulary of this size has."""
+    return [dice.randrange(10, 40_000) for _ in range(count)]
+
+
+def workloads(file: Path | None, micro_batch: int) -> dict[str, list[list[Pair]]]:
     """Pairs by workload, those of one micro-batch of ours together."""
     dice = random.Random(0)
-    if file is None:
-        trees = [tree_pairs(random_tree(dice), f"t{number}", 60, dice) for number in range(3)]
-    else:
-        trees = []
-        for tree in read_jsonl(file, Tree):
-            ids = [
-                [*tree.prompt_ids, *(token for node in path(tree, leaf.id) for token in node.token_ids)]
-                for leaf in leaves(tree)
-            ]
-            if len({tuple(sequence) for sequence in ids}) >= 8 and len(trees) < 3:
-                trees.append(tree_pairs(ids, tree.prompt.id, len(tree.prompt_ids), dice))
 
     def single(name: str, shared: int, own: int) -> Pair:
-        stem, good, bad = ([dice.randrange(10, 40_000) for _ in range(count)] for count in (shared, own, own))
-        return pair(name, name, stem + good, stem + bad, shared)
+        stem = random_tokens(shared, dice)
+        return pair(name, name, stem + random_tokens(own, dice), stem + random_tokens(own, dice), shared)
 
-    return {
-        "a: trees of 8 leaves and 12 pairs": trees,
-        "b: single pairs, 70 % shared": [[single(f"b{row}{n}", 154, 66) for n in range(8)] for row in range(2)],
+    found = {
+        "a: trees of 8 leaves and 12 pairs": [tree_pairs(f"t{number}", dice) for number in range(3)],
+        "b: single pairs, 70 % shared": [[single(f"b{row}{n}", 154, 66) for n in range(4)] for row in range(4)],
         "c: single pairs, only the prompt shared": [
-            [single(f"c{row}{n}", 60, 160) for n in range(8)] for row in range(2)
+            [single(f"c{row}{n}", 60, 160) for n in range(4)] for row in range(4)
         ],
     }
+    if file is None:
+        return found
+    pairs = list(read_jsonl(file, Pair))
+    order = pair_order(pairs, micro_batch, 1.0, 0)[: 12 * micro_batch]
+    batches = [[pairs[index] for index in order[at : at + micro_batch]] for at in range(0, len(order), micro_batch)]
+    return {f"pairs of a run, {micro_batch} at once": batches, **found}
 
 
-def ours(model: Any, batches: Sequence[Sequence[Pair]], autocast: Callable[[], Any]) -> Side:
-    """Our epoch over ``batches``."""
+def ours(model: Any, batches: Sequence[Sequence[Pair]], rows_of: Rows, autocast: Callable[[], Any]) -> Side:
+    """Our epoch over ``batches``, packed or unpacked."""
 
     def epoch() -> None:
         for batch in batches:
-            packed = pack_pairs(batch, LIMIT).to(model.device)
+            packed = rows_of(sides_of(batch), LIMIT).to(model.device)
             lengths = torch.tensor([[len(one.chosen_ids), len(one.rejected_ids)] for one in batch], device=model.device)
             with autocast():
                 sums = side_log_probs(model, packed).view(-1, 2)
@@ -157,7 +150,7 @@ def dpo_trainer(model: Any, folder: str) -> Any:
     row = {"prompt": "a", "chosen": "b", "rejected": "c"}
     settings = DPOConfig(
         output_dir=folder, beta=BETA, max_length=None, precompute_ref_log_probs=True, report_to="none",
-        bf16=True, use_cpu=not torch.cuda.is_available(), disable_tqdm=True,
+        bf16=True, use_cpu=not torch.cuda.is_available(), disable_tqdm=True, gradient_checkpointing=False,
     )  # fmt: skip
     return DPOTrainer(
         model,
@@ -179,79 +172,109 @@ def timed(side: Side) -> float:
     return time.perf_counter() - started
 
 
+def peak_of(side: Side) -> float:
+    """GB that the second of two epochs takes above what is held before it: model, gradients, libraries."""
+    side()
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        side()
+        return float(torch.cuda.max_memory_allocated() - before) / 1e9
+    give_back()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is held now
+    before = peak_memory()
+    side()
+    return peak_memory() - before
+
+
 def main() -> None:
     """Measure and print; write the figures to a file."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--trees", type=Path)
+    parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--micro-batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/srpo_vs_trl.json"))
     parser.add_argument("--memory", nargs=3, metavar=("SIDE", "WORKLOAD", "AT_ONCE"))
     options = parser.parse_args()
     compute = choose_compute("auto", "auto")
-    given = workloads(options.trees)
+    given = workloads(options.pairs, options.micro_batch)
 
     def autocast() -> Any:
         return torch.autocast(compute.device, dtype=torch.bfloat16, enabled=compute.dtype == torch.bfloat16)
 
-    # Of each side a model of its own: TRL patches the forward of its own.
-    def sides(name: str, at_once: int, folder: str, which: str) -> Side:
-        model = load_model(EMBEDDED, compute.device, torch.float32)
-        if which == "ours":
-            return ours(model, given[name], autocast)
-        return theirs(dpo_trainer(model, folder), given[name], at_once, autocast)
+    def model() -> Any:
+        return load_model(EMBEDDED, compute.device, torch.float32)
 
-    with tempfile.TemporaryDirectory() as folder, freed_memory_kept():
+    with tempfile.TemporaryDirectory() as folder:
         if options.memory:
             which, name, at_once = options.memory
-            side = sides(name, int(at_once), folder, which)
-            before = peak_memory()
-            side()
-            print(json.dumps(peak_memory() - before))
+            rows_of = {"ours": pack, "ours unpacked": lay_out}.get(which)
+            trained = model()
+            side = (
+                ours(trained, given[name], rows_of, autocast)
+                if rows_of
+                else theirs(dpo_trainer(trained, folder), given[name], int(at_once), autocast)
+            )
+            print(json.dumps(peak_of(side)))
             return
         result: dict[str, Any] = {
             "what": "seconds of an epoch: median, minimum, maximum",
-            "command": "python " + " ".join(sys.argv),
+            "command": " ".join(["python benchmarks/srpo_vs_trl.py", *sys.argv[1:]]),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, {compute.device}, {compute.dtype}",
             "torch": torch.__version__,
-            "trees": "of a roll-out" if options.trees else "of random tokens, in the shape stated above",
         }
-        model, other = (load_model(EMBEDDED, compute.device, torch.float32) for _ in range(2))
-        trainer = dpo_trainer(other, folder)
-        for name, batches in given.items():
-            tries = {at_once: timed(theirs(trainer, batches, at_once, autocast)) for at_once in (1, 2, 4, 8)}
-            best = min(tries, key=tries.__getitem__)
-            pair_of = {"ours": ours(model, batches, autocast), "TRL": theirs(trainer, batches, best, autocast)}
-            timed(pair_of["ours"])  # warm
-            seconds: dict[str, list[float]] = {which: [] for which in pair_of}
-            for _ in range(options.rounds):
-                for which, side in pair_of.items():
-                    seconds[which].append(timed(side))
-            result[name] = _row(name, batches, seconds, best, options)
-            print(name, json.dumps(result[name], indent=2), flush=True)
+        own, trainer = model(), dpo_trainer(model(), folder)  # TRL patches the forward of its own
+        with freed_memory_kept():
+            for name, batches in given.items():
+                tries = {at_once: theirs(trainer, batches, at_once, autocast) for at_once in (1, 2, 4, 8)}
+                timed(tries[8])  # warm
+                fastest = {at_once: min(timed(side), timed(side)) for at_once, side in tries.items()}
+                best = min(fastest, key=fastest.__getitem__)
+                sides = {
+                    "ours": ours(own, batches, pack, autocast),
+                    "ours unpacked": ours(own, batches, lay_out, autocast),
+                    "TRL": tries[best],
+                }
+                for side in list(sides.values())[:2]:
+                    timed(side)  # warm
+                seconds: dict[str, list[float]] = {which: [] for which in sides}
+                for _ in range(options.rounds):
+                    for which, side in sides.items():
+                        seconds[which].append(timed(side))
+                result[name] = _row(name, batches, seconds, best, options)
+                print(name, json.dumps(result[name], indent=2), flush=True)
     write_json(options.out, result)
 
 
 def _row(
     name: str, batches: Sequence[Sequence[Pair]], seconds: dict[str, list[float]], best: int, options: Any
 ) -> dict[str, Any]:
-    sequences = [
-        [one.prefix_ids + side for one in batch for side in (one.chosen_ids, one.rejected_ids)] for batch in batches
-    ]
+    sequences = [[side.token_ids for side in sides_of(batch)] for batch in batches]
     ideal = sum(len(ids) for batch in sequences for ids in batch) / sum(map(unique_tokens, sequences))
-    ratio = statistics.median(seconds["TRL"]) / statistics.median(seconds["ours"])
+    median = {which: statistics.median(times) for which, times in seconds.items()}
     memory = {}
-    for which in ("ours", "TRL"):
-        command = [sys.executable, __file__, "--memory", which, name, str(best)]
-        command += ["--trees", str(options.trees)] if options.trees else []
+    for which in seconds:
+        command = [
+            sys.executable,
+            __file__,
+            "--memory",
+            which,
+            name,
+            str(best),
+            "--micro-batch",
+            str(options.micro_batch),
+        ]
+        command += ["--pairs", str(options.pairs)] if options.pairs else []
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         memory[which] = round(json.loads(done.stdout.splitlines()[-1]), 2)
     return {
         **{which: [round(f(times), 2) for f in (statistics.median, min, max)] for which, times in seconds.items()},
         "TRL's micro-batch": best,
-        "ratio of medians": round(ratio, 2),
-        "ideal ratio (tokens of the pairs / unique tokens)": round(ideal, 2),
-        "share of the ideal": round(ratio / ideal, 2),
-        "peak memory above the model, GB": memory,
+        "times TRL's speed": round(median["TRL"] / median["ours"], 2),
+        "times our own speed unpacked": round(median["ours unpacked"] / median["ours"], 2),
+        "ideal (tokens of the pairs / unique tokens)": round(ideal, 2),
+        "share of the ideal, against ours unpacked": round(median["ours unpacked"] / median["ours"] / ideal, 2),
+        "peak memory above model and gradients, GB": memory,
     }
 
 
