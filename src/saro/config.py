@@ -93,11 +93,16 @@ class TrainingConfig(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     max_length: int = Field(2048, ge=16, description="tokens; a longer row is an error, never cut")
     checkpoint_steps: int = Field(50, ge=1, description="optimizer steps between checkpoints to resume from")
+    lora_rank: int | None = Field(None, ge=1, description="train adapters of this rank alone; none: all weights")
+    lora_alpha: int | None = Field(None, ge=1, description="scale of the adapters; none: twice the rank")
+    gradient_checkpointing: bool = Field(False, description="less memory, a third more time")
 
     @model_validator(mode="after")
     def _micro_batches_fit(self) -> Self:
         if self.batch_size % self.micro_batch_size:
             raise ValueError(f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}")
+        if self.lora_alpha is not None and self.lora_rank is None:
+            raise ValueError("lora_alpha needs lora_rank")
         return self
 
 

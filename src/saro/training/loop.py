@@ -22,6 +22,7 @@ from saro.files import replace_folder, write_json
 from saro.memory import freed_memory_kept
 from saro.models import quiet_transformers
 from saro.progress import Reporter, Task
+from saro.training.adapters import merged
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +111,8 @@ def training_arguments(
         "disable_tqdm": True,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": device == "cuda",
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         **more,
     }
 
@@ -164,11 +166,11 @@ def _total_steps(trainer: Trainer) -> int:
 
 
 def save_model(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
-    """Save the trained model as safetensors with its tokenizer at ``target``, whole or not at all."""
+    """Save the trained model, adapters merged, as safetensors with its tokenizer at ``target``, whole or not at all."""
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     with quiet_transformers():
-        trainer.model.save_pretrained(temporary, safe_serialization=True)
+        merged(trainer.model).save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)
     replace_folder(temporary, target)
 

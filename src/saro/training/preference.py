@@ -21,6 +21,7 @@ from saro.files import read_json, write_json
 from saro.models import quiet_transformers
 from saro.progress import Reporter
 from saro.records import Pair
+from saro.training.adapters import with_adapters
 from saro.training.log_probs import check_head
 from saro.training.loop import save_model, train, training_arguments
 from saro.training.losses import preference_loss
@@ -275,7 +276,7 @@ def optimize_preferences(
     )
     with quiet_transformers():
         trainer = PreferenceTrainer(
-            model=model,
+            model=with_adapters(model, config, seed),
             args=TrainingArguments(**arguments),
             train_dataset=_MicroBatches(batches, reference, lay),
             data_collator=_only,

@@ -14,6 +14,7 @@ from saro.errors import InputError
 from saro.models import quiet_transformers
 from saro.progress import Reporter
 from saro.rendering import Rendered
+from saro.training.adapters import with_adapters
 from saro.training.log_probs import check_head, token_log_probs
 from saro.training.loop import row_order, save_model, train, training_arguments
 
@@ -87,7 +88,7 @@ def fine_tune(
     )
     with quiet_transformers():
         trainer = _CompletionTrainer(
-            model=model,
+            model=with_adapters(model, config, seed),
             args=SFTConfig(**arguments, max_length=None, packing=False),
             train_dataset=data,
             processing_class=tokenizer,
