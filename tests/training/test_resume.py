@@ -33,8 +33,8 @@ def supervised(dropping_model, renderer):
         ]
     ]
 
-    def train(out, reporter):
-        config = WarmupConfig(**SETTINGS)
+    def train(out, reporter, **more):
+        config = WarmupConfig(**SETTINGS, **more)
         return fine_tune(
             dropping_model(), renderer.tokenizer, rows, ["1", "2", "3"], config, out, 0, "cpu", torch.float32, reporter
         )  # fmt: skip
@@ -46,8 +46,8 @@ def supervised(dropping_model, renderer):
 def preference(dropping_model, renderer, make_pair):
     pairs = [make_pair(str(n), [5 + n, 6], [20 + n, 21, 1], [30, 31 + n, 32, 33][: 2 + n]) for n in range(3)]
 
-    def train(out, reporter):
-        config = OptimizeConfig(**SETTINGS)
+    def train(out, reporter, **more):
+        config = OptimizeConfig(**SETTINGS, **more)
         return optimize_preferences(
             dropping_model(), renderer.tokenizer, pairs, config, out, "k", 0, "cpu", torch.float32, reporter
         )  # fmt: skip
@@ -56,17 +56,20 @@ def preference(dropping_model, renderer, make_pair):
 
 
 @pytest.mark.parametrize("kind", ["supervised", "preference"])
-@pytest.mark.parametrize("broken_off", [1, 3, 4])  # before the first checkpoint, between two, as one is due
-def test_resumed_weights_are_bit_identical(kind, broken_off, request, stop_at, tmp_path):
+@pytest.mark.parametrize(
+    ("broken_off", "more"),  # before the first checkpoint, between two, as one is due
+    [(1, {}), (3, {}), (4, {}), (3, {"lora_rank": 2})],
+)
+def test_resumed_weights_are_bit_identical(kind, broken_off, more, request, stop_at, tmp_path):
     train = request.getfixturevalue(kind)
-    whole = train(tmp_path / "whole", Silent())
+    whole = train(tmp_path / "whole", Silent(), **more)
     assert whole["steps"] == 5
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "broken", stop_at(broken_off))
+        train(tmp_path / "broken", stop_at(broken_off), **more)
     assert any((tmp_path / "broken" / "checkpoints").glob("checkpoint-*/complete")) == (broken_off > 2)
     assert not (tmp_path / "broken" / "model").exists()
     torch.manual_seed(99)  # another process would stand elsewhere in its random stream
-    resumed = train(tmp_path / "broken", Silent())
+    resumed = train(tmp_path / "broken", Silent(), **more)
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "broken")]
     assert weights[0] == weights[1]
     assert resumed["log"] == whole["log"]
