@@ -5,7 +5,7 @@ import pytest
 from saro import chains
 from saro.errors import InputError
 from saro.files import write_json, write_jsonl
-from saro.judges.reasoning import Grades
+from saro.judges.llm import Grades
 from saro.records import Chain, Prompt
 from saro.stages.export import export
 from saro.stages.synthesize import Demonstration
