@@ -80,7 +80,7 @@ def test_an_unknown_key_names_the_nearest(override, where, mend):
         "seed=-1",
         "seed=4294967296",
         "seed=0.5",
-        "rollout.samples=1",
+        "rollout.branching=[1]",
         "rollout.top_p=1.5",
         "pairs.min_value_gap=0",
         "device=tpu",

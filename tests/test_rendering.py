@@ -48,6 +48,8 @@ def test_pieces_are_the_steps(renderer, chain):
     steps[0] = f"<think>\n{steps[0]}"
     steps[-1] = steps[-1].replace("\n\n", "\n</think>\n\n")
     assert pieces == [*steps, chain.answer]
+    between = [place for place in range(1, len(ids) + 1) if renderer.ends_step(ids[:place])]
+    assert between == ends[:-2]  # not after the last step, nor after the answer
 
 
 @settings(max_examples=60, deadline=None)

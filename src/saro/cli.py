@@ -142,16 +142,20 @@ def warmup(
 def rollout(
     model: Annotated[str, typer.Option(help="the RW model: a folder or a Hub id")],
     out: Out,
+    branching: Annotated[
+        str | None, typer.Option(help="children at the beginning and after the first steps: 4,2,2")
+    ] = None,
     recipe: Recipe = None,
     overrides: Set = None,
 ) -> None:
-    """Sample chains from the RW model into trees."""
+    """Sample a tree of chains for each prompt from the RW model."""
     from saro.journal import Journal
     from saro.models import choose_compute
     from saro.progress import reporter
     from saro.stages.rollout import rollout
 
-    config = _config(recipe, overrides)
+    options = [f"rollout.branching=[{branching}]"] if branching else []
+    config = _config(recipe, [*(overrides or []), *options])
     compute = choose_compute(config.device, config.dtype)
     with Journal(out / "journal.sqlite") as journal:
         _echo(rollout(config.rollout, model, out, config.seed, compute, journal, reporter()))

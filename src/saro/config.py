@@ -1,6 +1,7 @@
 """The configuration of a run: one typed, frozen, serialisable :class:`RunConfig`, read from a recipe and ``--set``."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +18,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+Children = Annotated[int, Field(ge=1)]
 Dollars = Annotated[float, Field(ge=0)]
 
 
@@ -117,12 +119,21 @@ class RolloutConfig(Section):
 
     prompts: str = Field("starter:rollout", description="JSONL of prompts, or starter:rollout")
     limit: int | None = Field(None, ge=1)
-    samples: int = Field(4, ge=2, description="chains a prompt from its beginning")
-    branches: int = Field(3, ge=0, description="continuations from the middle of the first undesirable chain")
+    branching: tuple[Children, ...] = Field(
+        (4, 2, 2), min_length=1, description="children at the beginning, and at the end of the first steps"
+    )
     temperature: float = Field(1.0, gt=0)
     top_p: float = Field(0.95, gt=0, le=1)
     max_new_tokens: int = Field(1024, ge=8)
-    batch_size: int = Field(64, ge=1)
+    max_step_tokens: int | None = Field(None, ge=1, description="a chain whose step grows longer is cut off; none: not")
+    batch_size: int = Field(64, ge=1, description="most chains decoded at once")
+
+    @field_validator("branching")
+    @classmethod
+    def _has_siblings(cls, branching: tuple[int, ...]) -> tuple[int, ...]:
+        if not 2 <= math.prod(branching) <= 1024:
+            raise ValueError("a tree of 2 to 1024 chains is expected: their number is the product")
+        return branching
 
 
 class PairsConfig(Section):

@@ -147,6 +147,7 @@ class Node(Record):
     id: int = Field(ge=0)
     parent: int | None = Field(description="None: hangs on the prompt")
     token_ids: tuple[int, ...] = Field(min_length=1)
+    log_probs: tuple[float, ...] = Field(default=(), description="of the tokens as sampled, in nats, at temperature 1")
     finish: Finish | None = Field(default=None, description="leaves only")
     verdict: Verdict | None = Field(default=None, description="leaves only: the outcome")
     desirable: bool | None = Field(

@@ -50,6 +50,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.eos = eos
         self.model = model
+        self._texts: dict[int, str] = {}  # of single tokens, as they come up
         self._reasoning_field = self._find_reasoning_field()
         self.check(_PROBE)
 
@@ -99,6 +100,24 @@ class Renderer:
         if start < len(token_ids):
             lengths.append(len(token_ids) - start)
         return lengths
+
+    def ends_step(self, token_ids: Sequence[int]) -> bool:
+        """Whether a completion's tokens end where :meth:`step_lengths` cuts between two reasoning steps."""
+        if "\n" not in self._text_of(token_ids[-1]):
+            return False
+        text = self.decode(token_ids)
+        body = text[:-2]
+        return (
+            text.endswith("\n\n")
+            and not body.endswith("\n")
+            and chains.CLOSE not in body
+            and bool(body.rpartition("\n\n")[2].strip())
+        )
+
+    def _text_of(self, token: int) -> str:
+        if token not in self._texts:
+            self._texts[token] = self.decode([token])
+        return self._texts[token]
 
     def check(self, chain: Chain) -> None:
         """Render, decode and parse ``chain``; raise :class:`InputError` where it does not come back the same."""

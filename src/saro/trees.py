@@ -12,29 +12,39 @@ class TreeBuilder:
         self._prompt, self._prompt_ids, self._model, self._seed = prompt, tuple(prompt_ids), model, seed
         self._nodes: list[Node] = []
 
-    def add(self, pieces: Sequence[Sequence[int]], finish: Finish, verdict: Verdict, desirable: bool | None) -> None:
-        """Add a chain cut into pieces (token ids, none empty).
+    def add(
+        self,
+        pieces: Sequence[Sequence[int]],
+        finish: Finish,
+        verdict: Verdict,
+        desirable: bool | None,
+        log_probs: Sequence[float] = (),
+    ) -> None:
+        """Add a chain cut into pieces (token ids, none empty), with its tokens' log-probs where they are known.
 
         The last piece becomes a leaf of its own even where an equal one exists: two samples that say the same are two.
         """
         parent: int | None = None
+        start = 0
         for piece in pieces[:-1]:
-            parent = self._inner(parent, tuple(piece))
+            parent = self._inner(parent, tuple(piece), tuple(log_probs[start : start + len(piece)]))
+            start += len(piece)
         leaf = Node(
             id=len(self._nodes),
             parent=parent,
             token_ids=tuple(pieces[-1]),
+            log_probs=tuple(log_probs[start:]),
             finish=finish,
             verdict=verdict,
             desirable=desirable,
         )
         self._nodes.append(leaf)
 
-    def _inner(self, parent: int | None, piece: tuple[int, ...]) -> int:
+    def _inner(self, parent: int | None, piece: tuple[int, ...], log_probs: tuple[float, ...]) -> int:
         for node in self._nodes:
             if node.parent == parent and node.finish is None and node.token_ids == piece:
                 return node.id
-        self._nodes.append(Node(id=len(self._nodes), parent=parent, token_ids=piece))
+        self._nodes.append(Node(id=len(self._nodes), parent=parent, token_ids=piece, log_probs=log_probs))
         return len(self._nodes) - 1
 
     def tree(self) -> Tree:

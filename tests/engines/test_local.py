@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from saro.engines.local import LocalEngine, Sampling, _choose, sample
+from saro.engines.local import LocalEngine, Sampling, choose, sample
 from saro.journal import Journal
 from saro.models import Compute, load_model
 from saro.progress import Silent
@@ -80,7 +80,7 @@ def test_every_token_is_reported_as_it_comes(model):
 
 def _frequencies(logits: torch.Tensor, sampling: Sampling, draws: int = 20000) -> torch.Tensor:
     streams = [np.random.Generator(np.random.Philox(seed)) for seed in range(draws)]
-    chosen = _choose(logits.expand(draws, -1), sampling, streams)
+    chosen = choose(logits.expand(draws, -1), sampling, streams)
     return chosen.bincount(minlength=logits.shape[-1]) / draws
 
 
@@ -109,7 +109,7 @@ def test_a_nucleus_wider_than_the_head_is_exact():
     narrow[3] = 0.0
     streams = [np.random.Generator(np.random.Philox(seed)) for seed in range(4000)]
     rows = torch.stack([logits, narrow] * 2000)
-    chosen = _choose(rows, Sampling(1, 1.0, top_p), streams)
+    chosen = choose(rows, Sampling(1, 1.0, top_p), streams)
     assert (chosen[1::2] == 3).all()
     wide = chosen[::2]
     assert set(wide.tolist()) <= set(order[inside].tolist())
@@ -126,7 +126,7 @@ def test_a_uniform_number_next_to_one_is_within_the_nucleus():
 
     logits = torch.tensor([[0.5, 0.5, 0.0]]).log()
     for top_p in (0.9, 1.0):
-        assert _choose(logits, Sampling(1, 1.0, top_p), [Highest()]).item() in (0, 1)
+        assert choose(logits, Sampling(1, 1.0, top_p), [Highest()]).item() in (0, 1)
 
 
 COMPUTE = Compute("cpu", torch.float32)

@@ -10,18 +10,18 @@ from saro import chains
 from saro.config import RolloutConfig
 from saro.files import read_jsonl
 from saro.journal import Journal
-from saro.models import Compute
+from saro.models import Compute, load_model
 from saro.progress import Silent
 from saro.records import Chain, Prompt, Tree, Verdict
 from saro.rendering import load_renderer
 from saro.stages.rollout import rollout
-from saro.trees import TreeBuilder, leaves, path
+from saro.trees import TreeBuilder, children_of, leaves, path
 
 COMPUTE = Compute("cpu", torch.float32)
 
 
 def _roll_out(student, prompts, out, seed=0, **settings):
-    defaults = {"samples": 4, "branches": 3, "max_new_tokens": 40, "top_p": 1.0, "batch_size": 5}
+    defaults = {"branching": (3, 2), "max_new_tokens": 40, "top_p": 1.0, "batch_size": 5}
     config = RolloutConfig(prompts=str(prompts), **{**defaults, **settings})
     with Journal(out / "journal.sqlite") as journal:
         rollout(config, str(student), out, seed, COMPUTE, journal, Silent())
@@ -83,13 +83,34 @@ def test_leaves_are_judged_by_their_answers(forest, taught_student):
     assert {(label, wished) for label in ("harmful", "benign") for wished in (True, False)} <= seen
 
 
-def test_prompts_with_an_undesirable_chain_are_branched(forest):
+def test_trees_branch_at_the_ends_of_steps(forest, taught_student):
     trees, summary = forest
-    for tree in trees:
-        found = leaves(tree)
-        assert len(found) == (7 if any(leaf.desirable is False for leaf in found) else 4)
-    assert any(len(leaves(tree)) == 7 for tree in trees)
+    renderer = load_renderer(str(taught_student))
     assert summary["chains"] == sum(len(leaves(tree)) for tree in trees)
+    assert {len(leaves(tree)) for tree in trees} <= set(range(3, 7))  # a chain without a step end does not branch
+    assert any(len(leaves(tree)) == 6 for tree in trees)
+    after_steps = 0
+    for tree in trees:
+        for parent, siblings in children_of(tree.nodes).items():
+            if parent is not None and len(siblings) > 1:
+                stem = [token for node in path(tree, parent) for token in node.token_ids]
+                after_steps += renderer.ends_step(stem)
+                # elsewhere chains part only where they happened to reason in the same words
+                assert renderer.ends_step(stem) or all(node.finish for node in siblings)
+    assert after_steps
+
+
+def test_log_probs_are_those_of_the_model_that_was_sampled(forest, taught_student):
+    model = load_model(str(taught_student), "cpu", torch.float32)
+    for tree in forest[0]:
+        for leaf in leaves(tree):
+            nodes = path(tree, leaf.id)
+            own = [token for node in nodes for token in node.token_ids]
+            ids = torch.tensor([[*tree.prompt_ids, *own]])
+            fresh = torch.log_softmax(model(input_ids=ids).logits[0], -1)[len(tree.prompt_ids) - 1 : -1]
+            expected = fresh.gather(1, torch.tensor(own)[:, None])[:, 0]
+            found = torch.tensor([one for node in nodes for one in node.log_probs])
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
 def test_the_summary_counts_the_leaves(forest):
@@ -115,7 +136,11 @@ def test_seeds_make_the_same_trees_again_and_others_other_trees(forest, taught_s
 
 
 def test_a_prompt_is_sampled_the_same_among_fewer_prompts(forest, taught_student, prompts, tmp_path):
-    assert _roll_out(taught_student, prompts, tmp_path, limit=2) == forest[0][:2]
+    def said(tree):  # log-probs may differ in their last digit
+        return [(node.parent, node.token_ids, node.finish, node.desirable) for node in tree.nodes]
+
+    fewer = _roll_out(taught_student, prompts, tmp_path, limit=2)
+    assert [said(tree) for tree in fewer] == [said(tree) for tree in forest[0][:2]]
 
 
 def _length(tree, leaf):
@@ -128,14 +153,6 @@ def test_a_chain_cut_off_in_its_answer_is_no_outcome(taught_student, prompts, tm
         cut = [leaf for leaf in leaves(tree) if leaf.finish == "length"]
         assert any(isinstance(chains.parse(_text(renderer, tree, leaf)), Chain) for leaf in cut)
         assert all(leaf.desirable is None and _length(tree, leaf) == 24 for leaf in cut)
-
-
-def test_branches_begin_in_the_middle_of_an_undesirable_chain(taught_student, prompts, tmp_path):
-    """Complying takes 26 tokens and refusing 28: within 27, only a chain that begins further on can refuse."""
-    harmful = _roll_out(taught_student, prompts, tmp_path, max_new_tokens=27, limit=2)
-    refusing = [(tree, leaf) for tree in harmful for leaf in leaves(tree) if leaf.desirable]
-    assert refusing
-    assert {_length(tree, leaf) for tree, leaf in refusing} == {28}
 
 
 def test_a_chain_of_very_many_steps_is_a_tree_like_any_other():

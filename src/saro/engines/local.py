@@ -165,12 +165,24 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self.keys = self._buffers[0][:, :, :length]
         self.values = self._buffers[1][:, :, :length]
 
+    def filled(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values: (rows, heads, columns, size) each."""
+        return self.keys, self.values
+
+    def refill(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Hold ``keys`` and ``values`` in the place of what was held."""
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+        self._buffers = (keys, values)
+        self._set_length(keys.shape[-2])
+
     def keep_rows(self, rows: torch.Tensor) -> None:
         self._buffers = (self._buffers[0].index_select(0, rows), self._buffers[1].index_select(0, rows))
         self._set_length(self._length)
 
 
-def _growing_cache(model: "PreTrainedModel") -> Cache:
+def growing_cache(model: "PreTrainedModel") -> Cache:
+    """An empty cache for ``model`` whose layers append in place."""
     layers = model.config.get_text_config().num_hidden_layers
     return Cache(layers=[_GrowingLayer() for _ in range(layers)])
 
@@ -211,7 +223,7 @@ def sample(
     ids, mask = ids.to(device), mask.to(device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     streams = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
-    cache = _growing_cache(model)
+    cache = growing_cache(model)
     out: list[list[int]] = [[] for _ in prompts]
     finish: list[Finish] = ["length"] * len(prompts)
     active = list(range(len(prompts)))
@@ -224,7 +236,7 @@ def sample(
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        tokens = _choose(logits, sampling, [streams[row] for row in active])
+        tokens = choose(logits, sampling, [streams[row] for row in active])
         for row, token in zip(active, tokens.tolist(), strict=True):
             if finish[row] == "stop":
                 continue  # ended before, and waits for the batch to be compacted
@@ -248,7 +260,7 @@ def sample(
     return [Continuation(tuple(row), end) for row, end in zip(out, finish, strict=True)]
 
 
-def _choose(logits: torch.Tensor, sampling: Sampling, streams: list[np.random.Generator]) -> torch.Tensor:
+def choose(logits: torch.Tensor, sampling: Sampling, streams: list[np.random.Generator]) -> torch.Tensor:
     """One token a row: arg-max, or by inverse CDF of the nucleus with one uniform number of the row's stream.
 
     Args:
