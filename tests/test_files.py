@@ -12,6 +12,7 @@ from saro.files import (
     read_json,
     read_jsonl,
     read_jsonl_objects,
+    remove_parts,
     replace_folder,
     sha256_file,
     sha256_json,
@@ -164,3 +165,11 @@ def test_sha256_json_tells_values_apart(one, other):
     assert (sha256_json(one) == sha256_json(other)) == (
         json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     )
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    (tmp_path / ".rows.jsonl.0123abcd.part").write_text("{")
+    (tmp_path / "rows.jsonl").write_text("{}")
+    (tmp_path / ".model.part").mkdir()  # folders are replaced as a whole when they are written again
+    remove_parts(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.part", "rows.jsonl"]

@@ -82,6 +82,13 @@ def replace_folder(temporary: Path, target: Path) -> None:
     _fsync_folder(target.parent)
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove the files in ``folder`` that a killed process left half written; nobody else may be writing there."""
+    for part in folder.glob(".*.part"):
+        if part.is_file():
+            part.unlink()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     with atomic_write(path) as handle:

@@ -16,7 +16,7 @@ from typing import Any
 import saro
 from saro.config import RunConfig, dump_config
 from saro.errors import InputError
-from saro.files import atomic_write, locked, read_json, sha256_file, sha256_json, write_json
+from saro.files import atomic_write, locked, read_json, remove_parts, sha256_file, sha256_json, write_json
 from saro.journal import Journal
 from saro.memory import give_back, peak_memory
 from saro.models import choose_compute, fingerprint, resolve
@@ -215,6 +215,7 @@ class _Stages:
                 return False
             if before["fingerprint"] == print_id:
                 self._reporter.say(f"{name}: goes on")
+                remove_parts(folder)
             else:
                 names = ", ".join(_differences(before["parts"], parts))
                 self._reporter.say(f"{name}: runs again, because of another {names}")
