@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from saro.engines.local import Sampling, choose, growing_cache
+from saro.engines.local import Sampling, choose, growing_cache, left_padded
 from saro.records import Finish
 
 if TYPE_CHECKING:
@@ -214,15 +214,8 @@ class _Slots:
 
     def _prefill(self, prefixes: Sequence[tuple[int, ...]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Keys and values of ``prefixes``, layer by layer, aligned at the right."""
-        longest = max(map(len, prefixes))
-        ids = torch.zeros(len(prefixes), longest, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, prefix in enumerate(prefixes):
-            ids[row, longest - len(prefix) :] = torch.tensor(prefix)
-            mask[row, longest - len(prefix) :] = 1
-        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
+        ids, mask, positions = left_padded(prefixes, self._model.device)
         cache = growing_cache(self._model)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
         self._model(
             input_ids=ids,
             attention_mask=mask,

@@ -187,6 +187,19 @@ def growing_cache(model: "PreTrainedModel") -> Cache:
     return Cache(layers=[_GrowingLayer() for _ in range(layers)])
 
 
+def left_padded(
+    sequences: Sequence[Sequence[int]], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, attention mask and positions of ``sequences`` as rows that all end at the same column: (R, L) each."""
+    longest = max(len(sequence) for sequence in sequences)
+    ids = torch.zeros(len(sequences), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, longest - len(sequence) :] = torch.tensor(list(sequence))
+        mask[row, longest - len(sequence) :] = 1
+    return ids.to(device), mask.to(device), (mask.cumsum(-1) - 1).clamp(min=0).to(device)
+
+
 @torch.inference_mode()
 def sample(
     model: "PreTrainedModel",
@@ -214,14 +227,7 @@ def sample(
     if not prompts:
         return []
     device = model.device
-    longest = max(len(prompt) for prompt in prompts)
-    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
-    for row, prompt in enumerate(prompts):  # left-padded: all rows end at the same column
-        ids[row, longest - len(prompt) :] = torch.tensor(list(prompt))
-        mask[row, longest - len(prompt) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    ids, mask, positions = left_padded(prompts, device)
     streams = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
     cache = growing_cache(model)
     out: list[list[int]] = [[] for _ in prompts]
