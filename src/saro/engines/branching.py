@@ -57,7 +57,7 @@ class _Row:
     step: int = 0  # tokens since the last end of a step
     ended: bool = False
     begin: int = 0  # column of its first token
-    family: list["_Row"] = field(default_factory=list)  # rows that begin with its tokens, the live ones last
+    family: list["_Row"] = field(default_factory=list)  # rows that begin with its tokens
 
 
 @torch.inference_mode()
