@@ -1,7 +1,7 @@
 """An OpenAI-compatible server on loopback with latency, a limit and faults: teacher and judge of tests and benchmarks.
 
-``python tests/teacher_server.py --latency 0.3 --limit 64`` prints its address and serves until it is interrupted; then
-how many requests it has answered, and the seconds between the first's arrival and the last's answer.
+``python tests/teacher_server.py --latency 0.3 --limit 64 [--waits]`` prints its address and serves until it is
+interrupted; then how many requests it has answered, and the seconds between the first's arrival and the last's answer.
 """
 
 import argparse
@@ -48,7 +48,10 @@ def completion(body, unit, text, finish):
 
 
 class TeacherServer:
-    """Counts what it is asked; ``fault(body, times)`` names what is wrong with a request's ``times``-th arrival."""
+    """Counts what it is asked; ``fault(body, times)`` names what is wrong with a request's ``times``-th arrival.
+
+    What comes above ``limit`` is refused with 429, or, where it ``waits``, taken up when another has ended.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class TeacherServer:
         limit: int = 10_000,
         fault: Callable[[dict, int], str | None] = lambda body, times: None,
         say: Callable[[str, str], str] = answer,
+        waits: bool = False,
     ) -> None:
         self.latency, self.limit, self.fault, self.say = latency, limit, fault, say
         self.arrivals: Counter[str] = Counter()
@@ -65,6 +69,8 @@ class TeacherServer:
         self.batches: list[list[dict]] = []
         self.takes_batches, self.spoils = True, lambda line: None
         self.in_flight = self.most_in_flight = 0
+        self.room = asyncio.Semaphore(limit if waits else 10**9)
+        self.waits = waits
         self.first = self.last = 0.0
         self.url = ""
 
@@ -88,14 +94,15 @@ class TeacherServer:
     async def respond(self, body, writer):
         unit = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         self.arrivals[unit] += 1
-        fault = "429" if self.in_flight >= self.limit else self.fault(body, self.arrivals[unit])
+        fault = "429" if self.in_flight >= self.limit and not self.waits else self.fault(body, self.arrivals[unit])
         if fault:
             self.faults[fault] += 1
         self.first = self.first or time.monotonic()
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            await asyncio.sleep(self.latency if fault != "429" else 0)
+            async with self.room:
+                await asyncio.sleep(self.latency if fault != "429" else 0)
             return await self.send(body, unit, fault, writer)
         finally:
             self.in_flight -= 1
@@ -221,8 +228,9 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--limit", type=int, default=10_000)
+    parser.add_argument("--waits", action="store_true")
     options = parser.parse_args()
-    with TeacherServer(options.latency, options.limit).running() as server:
+    with TeacherServer(options.latency, options.limit, waits=options.waits).running() as server:
         print(server.url, flush=True)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
