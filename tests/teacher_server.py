@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import re
+import signal
 import threading
 import time
 from collections import Counter
@@ -230,6 +231,7 @@ def main():
     parser.add_argument("--limit", type=int, default=10_000)
     parser.add_argument("--waits", action="store_true")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are begun without one
     with TeacherServer(options.latency, options.limit, waits=options.waits).running() as server:
         print(server.url, flush=True)
         with suppress(KeyboardInterrupt):

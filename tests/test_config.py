@@ -17,9 +17,9 @@ def test_no_recipe_gives_the_defaults():
 
 def test_an_override_wins_over_the_recipe_and_leaves_its_neighbours(tmp_path):
     path = recipe(tmp_path, "seed: 7\nwarmup: {epochs: 3, batch_size: 4}\n")
-    config = load_config(path, ["warmup.epochs=2", "warmup.epochs=5", "pairs.divergence=false"])
+    config = load_config(path, ["warmup.epochs=2", "warmup.epochs=5", "pairs.kinds=[outcome]"])
     assert (config.seed, config.warmup.epochs, config.warmup.batch_size) == (7, 5, 4)
-    assert config.pairs.divergence is False
+    assert config.pairs.kinds == ("outcome",)
     assert config.optimize == RunConfig().optimize
 
 

@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saro.records import Prompt, Tree, Verdict
-from saro.trees import TreeBuilder, children_of, leaves, leaves_below, path, value
+from saro.trees import (
+    TreeBuilder,
+    after_insertion,
+    children_of,
+    course_change,
+    leaves,
+    leaves_below,
+    path,
+    value,
+)
 
 PROMPT = Prompt(id="p", text="t", label="benign", kind="ordinary")
 VERDICT = Verdict(judge="j", label="compliance")
@@ -111,6 +120,37 @@ def test_an_example():
     ]
     assert [value(tree, node.id) for node in tree.nodes] == [pytest.approx(2 / 3), 0.5, 1.0, 0.0, 1.0, None]
     assert (tree.prompt_ids, tree.model, tree.seed, tree.prompt) == ((7, 8), "m", 1, PROMPT)
+
+
+def test_what_follows_a_reflection_put_in_counts_for_itself_alone():
+    builder = TreeBuilder(PROMPT, (7,), model="m", seed=1)
+    builder.add([(1,), (2,)], "stop", VERDICT, False, [-1.0, -2.0])
+    builder.add([(1,), (8, 9), (3,)], "stop", VERDICT, True, [-1.0, -3.0], inserted=1)
+    builder.add([(1,), (8, 9), (4,)], "stop", VERDICT, True, [-1.0, -4.0], inserted=1)
+    tree = builder.tree()
+    assert [(node.token_ids, node.log_probs, node.inserted) for node in tree.nodes] == [
+        ((1,), (-1.0,), False),
+        ((2,), (-2.0,), False),
+        ((8, 9), (), True),
+        ((3,), (-3.0,), False),
+        ((4,), (-4.0,), False),
+    ]
+    assert [value(tree, node.id) for node in tree.nodes] == [0.0, 0.0, 1.0, 1.0, 1.0]
+    assert [leaf.id for leaf in leaves(tree)] == [1]
+    assert after_insertion(tree) == {2, 3, 4}
+    assert course_change(tree, 2) is None
+
+
+def test_a_step_that_was_put_in_is_not_the_same_as_one_that_was_said():
+    builder = TreeBuilder(PROMPT, (7,), model="m", seed=1)
+    builder.add([(8,), (2,)], "stop", VERDICT, False)
+    builder.add([(8,), (3,)], "stop", VERDICT, True, inserted=0)
+    assert [node.inserted for node in builder.tree().nodes] == [False, False, True, False]
+
+
+def test_a_course_change_is_the_value_less_the_parents():
+    tree = build([([(1,), (2,), (3,)], "stop", True), ([(1,), (5,)], "stop", False), ([(1,), (6,)], "length", None)])
+    assert [course_change(tree, node.id) for node in tree.nodes] == [None, 0.5, 0.0, -0.5, None]
 
 
 def test_a_chain_of_thousands_of_steps():

@@ -151,14 +151,16 @@ def rollout(
     """Sample a tree of chains for each prompt from the RW model."""
     from saro.journal import Journal
     from saro.models import choose_compute
+    from saro.policies import load_policies
     from saro.progress import reporter
     from saro.stages.rollout import rollout
 
     options = [f"rollout.branching=[{branching}]"] if branching else []
     config = _config(recipe, [*(overrides or []), *options])
+    policies = load_policies(Path(config.policies) if config.policies else None)
     compute = choose_compute(config.device, config.dtype)
     with Journal(out / "journal.sqlite") as journal:
-        _echo(rollout(config.rollout, model, out, config.seed, compute, journal, reporter()))
+        _echo(rollout(config.rollout, policies, model, out, config.seed, compute, journal, reporter()))
 
 
 @app.command()
@@ -169,7 +171,7 @@ def pairs(
     recipe: Recipe = None,
     overrides: Set = None,
 ) -> None:
-    """Build outcome and divergence pairs from trees."""
+    """Build preference pairs from trees: outcome, divergence, early-reflection and intervention."""
     from saro.stages.pairs import build_pairs
 
     _echo(build_pairs(_config(recipe, overrides).pairs, trees, model, out))

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from saro.errors import InputError
+from saro.records import PairKind
 
 
 class Section(BaseModel):
@@ -20,6 +21,7 @@ class Section(BaseModel):
 
 Children = Annotated[int, Field(ge=1)]
 Dollars = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class SynthesizeConfig(Section):
@@ -126,6 +128,9 @@ class RolloutConfig(Section):
     top_p: float = Field(0.95, gt=0, le=1)
     max_new_tokens: int = Field(1024, ge=8)
     max_step_tokens: int | None = Field(None, ge=1, description="a chain whose step grows longer is cut off; none: not")
+    interventions: int = Field(
+        4, ge=0, description="chains sampled behind a reflection put in, where all of a prompt's own are undesirable"
+    )
     batch_size: int = Field(64, ge=1, description="most chains decoded at once")
 
     @field_validator("branching")
@@ -139,11 +144,19 @@ class RolloutConfig(Section):
 class PairsConfig(Section):
     """Preference pairs from trees."""
 
-    outcome: bool = Field(True, description="OP-COT pairs")
-    divergence: bool = Field(True, description="PP-COT pairs from siblings")
+    kinds: tuple[PairKind, ...] = Field(
+        ("outcome", "divergence", "early-reflection", "intervention"),
+        min_length=1,
+        description="outcome is OP-COT, the others PP-COT; those whose material the rollout did not make give none",
+    )
+    shares: dict[PairKind, Share] = Field(
+        {}, description="of the kinds named here among each other, before lengths are balanced; none: as is"
+    )
     min_value_gap: float = Field(0.5, gt=0, le=1, description="divergence: least difference of the siblings' values")
     min_chosen_value: float = Field(0.8, ge=0, le=1, description="divergence: least value of the chosen sibling")
+    min_reflection_gap: int = Field(1, ge=1, description="early-reflection: least difference of the steps' numbers")
     max_per_prompt: int = Field(2, ge=1, description="most pairs of one kind from one prompt")
+    max_per_node: int = Field(2, ge=1, description="most of them that part at one node")
     benign_share: float | None = Field(
         None,
         gt=0,

@@ -130,7 +130,7 @@ class _Stages:
         """Run every stage that is not done; return whether any was."""
         config, place = self._config, self.place
         common = {"seed": config.seed, "device": config.device, "dtype": config.dtype}
-        policies = load_policies(self._policies)
+        policies = sha256_json([policy.model_dump() for policy in load_policies(self._policies).values()])
         self._check_inputs()
         changed = self._stage(
             "synthesize",
@@ -138,7 +138,7 @@ class _Stages:
             {
                 "prompts": sha256_file(self._existing(config.synthesize.prompts)),
                 "teacher": self._teacher(),
-                "policies": sha256_json([policy.model_dump() for policy in policies.values()]),
+                "policies": policies,
             },
             self._synthesize,
         )
@@ -152,7 +152,7 @@ class _Stages:
         changed |= self._stage(
             "rollout",
             {**config.rollout.model_dump(), **common},
-            {"RW model": rw, "prompts": sha256_file(self._existing(config.rollout.prompts))},
+            {"RW model": rw, "prompts": sha256_file(self._existing(config.rollout.prompts)), "policies": policies},
             self._rollout,
         )
         changed |= self._stage("pairs", config.pairs.model_dump(), {"trees": sha256_file(place.trees)}, self._pairs)
@@ -269,9 +269,9 @@ class _Stages:
 
         config = self._config
         with self._journal() as journal:
-            return rollout(
-                config.rollout, str(self.place.rw), out, config.seed, self._compute(), journal, self._reporter
-            )
+            policies = load_policies(self._policies)
+            rw, compute = str(self.place.rw), self._compute()
+            return rollout(config.rollout, policies, rw, out, config.seed, compute, journal, self._reporter)
 
     def _pairs(self, out: Path) -> dict[str, object]:
         from saro.stages.pairs import build_pairs

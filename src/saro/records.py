@@ -137,6 +137,12 @@ class Verdict(Record):
         return self
 
 
+class Reflection(Verdict):
+    """What a judge says of one step: label ``reflects`` or ``none``; the evidence is a span of the step."""
+
+    policy: str | None = Field(default=None, description="id of the policy that the step names")
+
+
 class Node(Record):
     """One stretch of a tree: a reasoning step, the answer, or what a chain broke off with.
 
@@ -148,6 +154,8 @@ class Node(Record):
     parent: int | None = Field(description="None: hangs on the prompt")
     token_ids: tuple[int, ...] = Field(min_length=1)
     log_probs: tuple[float, ...] = Field(default=(), description="of the tokens as sampled, in nats, at temperature 1")
+    inserted: bool = Field(default=False, description="a reflection that was put in; the model went on from it")
+    reflection: Reflection | None = Field(default=None, description="reasoning steps only, where they were judged")
     finish: Finish | None = Field(default=None, description="leaves only")
     verdict: Verdict | None = Field(default=None, description="leaves only: the outcome")
     desirable: bool | None = Field(
@@ -178,6 +186,9 @@ class PairProvenance(Record):
     rejected_nodes: tuple[int, ...]
     chosen_value: float
     rejected_value: float
+    first_reflections: tuple[int, int] | None = Field(
+        default=None, description="early-reflection: numbers of the sides' first reflecting steps, from 0"
+    )
     chosen_verdict: Verdict
     rejected_verdict: Verdict
 

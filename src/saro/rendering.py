@@ -56,13 +56,13 @@ class Renderer:
 
     def prompt_ids(self, *turns: str) -> tuple[int, ...]:
         """Token ids of a conversation up to the assistant's turn; ``turns`` begin and end with the user's."""
-        return self._encode(self._prompt_text(*turns))
+        return self.encode(self._prompt_text(*turns))
 
     def render(self, text: str, chain: Chain) -> Rendered:
         """Token ids of a user turn answered by ``chain``, ended by the template's end-of-turn token."""
         prompt = self._prompt_text(text)
-        completion = self._encode(self._completion_text(prompt, text, chain, self._reasoning_field))
-        rendered = Rendered(self._encode(prompt), self._ended(completion))
+        completion = self.encode(self._completion_text(prompt, text, chain, self._reasoning_field))
+        rendered = Rendered(self.encode(prompt), self._ended(completion))
         back = self.decode(rendered.completion_ids)
         if chains.parse(back) != chain:
             raise InputError(
@@ -168,7 +168,8 @@ class Renderer:
             )
         return whole[len(prompt) :]
 
-    def _encode(self, text: str) -> tuple[int, ...]:
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a piece of a turn, without special tokens around it."""
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _ended(self, completion: tuple[int, ...]) -> tuple[int, ...]:

@@ -19,16 +19,20 @@ class TreeBuilder:
         verdict: Verdict,
         desirable: bool | None,
         log_probs: Sequence[float] = (),
+        inserted: int | None = None,
     ) -> None:
         """Add a chain cut into pieces (token ids, none empty), with its tokens' log-probs where they are known.
 
-        The last piece becomes a leaf of its own even where an equal one exists: two samples that say the same are two.
+        Piece number ``inserted`` was not sampled: ``log_probs`` leave it out. The last piece becomes a leaf of its own
+        even where an equal one exists: two samples that say the same are two.
         """
         parent: int | None = None
         start = 0
-        for piece in pieces[:-1]:
-            parent = self._inner(parent, tuple(piece), tuple(log_probs[start : start + len(piece)]))
-            start += len(piece)
+        for place, piece in enumerate(pieces[:-1]):
+            sampled = 0 if place == inserted else len(piece)
+            found = tuple(log_probs[start : start + sampled])
+            parent = self._inner(parent, tuple(piece), found, inserted=place == inserted)
+            start += sampled
         leaf = Node(
             id=len(self._nodes),
             parent=parent,
@@ -40,12 +44,15 @@ class TreeBuilder:
         )
         self._nodes.append(leaf)
 
-    def _inner(self, parent: int | None, piece: tuple[int, ...], log_probs: tuple[float, ...]) -> int:
+    def _inner(
+        self, parent: int | None, piece: tuple[int, ...], log_probs: tuple[float, ...], *, inserted: bool
+    ) -> int:
         for node in self._nodes:
-            if node.parent == parent and node.finish is None and node.token_ids == piece:
+            if (node.parent, node.finish, node.token_ids, node.inserted) == (parent, None, piece, inserted):
                 return node.id
-        self._nodes.append(Node(id=len(self._nodes), parent=parent, token_ids=piece, log_probs=log_probs))
-        return len(self._nodes) - 1
+        node = Node(id=len(self._nodes), parent=parent, token_ids=piece, log_probs=log_probs, inserted=inserted)
+        self._nodes.append(node)
+        return node.id
 
     def tree(self) -> Tree:
         """The finished tree, its nodes renumbered in depth-first order."""
@@ -86,17 +93,34 @@ def path(tree: Tree, leaf: int) -> list[Node]:
 
 
 def leaves(tree: Tree) -> list[Node]:
-    """All leaves, in depth-first order."""
-    return [node for node in tree.nodes if node.finish is not None]
+    """The leaves of the chains that the model sampled by itself, in depth-first order."""
+    put_in = after_insertion(tree)
+    return [node for node in tree.nodes if node.finish is not None and node.id not in put_in]
+
+
+def after_insertion(tree: Tree) -> set[int]:
+    """Ids of the inserted reflections and of all that follows them: what the model did not come to by itself."""
+    found: set[int] = set()
+    for node in tree.nodes:
+        if node.inserted or node.parent in found:
+            found.add(node.id)
+    return found
 
 
 def leaves_below(tree: Tree, node: int) -> list[Node]:
-    """The leaves at or under ``node``; in depth-first order a subtree stands in one piece."""
+    """The leaves at or under ``node``; those behind a reflection that was put in under it do not count.
+
+    In depth-first order a subtree stands in one piece.
+    """
     below = [tree.nodes[node]]
+    put_in: set[int] = set()
     for other in tree.nodes[node + 1 :]:
         if other.parent is None or other.parent < node:
             break
-        below.append(other)
+        if other.inserted or other.parent in put_in:
+            put_in.add(other.id)
+        else:
+            below.append(other)
     return [step for step in below if step.finish is not None]
 
 
@@ -104,3 +128,15 @@ def value(tree: Tree, node: int) -> float | None:
     """Mean desirability of the scored leaves at or below ``node``, in [0, 1]; None where none is scored."""
     scored = [leaf.desirable for leaf in leaves_below(tree, node) if leaf.desirable is not None]
     return sum(scored) / len(scored) if scored else None
+
+
+def course_change(tree: Tree, node: int) -> float | None:
+    """How far a step changes the course: its value less its parent's, in [−1, 1].
+
+    None at the beginning, behind a reflection that was put in, and where either has no value.
+    """
+    parent = tree.nodes[node].parent
+    if parent is None or tree.nodes[node].inserted:
+        return None
+    before, after = value(tree, parent), value(tree, node)
+    return None if before is None or after is None else after - before

@@ -7,8 +7,17 @@ from hypothesis import strategies as st
 from saro.config import PairsConfig
 from saro.errors import InputError
 from saro.files import read_json, read_jsonl, write_jsonl
-from saro.records import Pair, Prompt, Verdict
-from saro.stages.pairs import balance, build_pairs, divergence_pairs, outcome_pairs, share_directions
+from saro.records import Pair, Prompt, Reflection, Verdict
+from saro.stages.pairs import (
+    balance,
+    build_pairs,
+    divergence_pairs,
+    early_reflection_pairs,
+    intervention_pairs,
+    outcome_pairs,
+    share_directions,
+    share_kinds,
+)
 from saro.trees import TreeBuilder, path, value
 
 CONFIG = PairsConfig(balance_lengths=False)
@@ -134,6 +143,106 @@ def test_sides_of_the_same_tokens_are_no_pair(grow, renderer):
     assert divergence_pairs(tree, CONFIG, renderer) == []
 
 
+EARLY = _reply("It may harm.", "It asks.", "I can't.")
+LATE = _reply("It asks.", "It may harm.", "I can't.")
+NEVER = _reply("It asks.", "Let me see.", "I can't.")
+
+
+def _judged(tree, renderer, unscored=()):
+    """``tree`` with its steps judged: those that speak of harm reflect."""
+
+    def judged(node):
+        text = renderer.decode(node.token_ids)
+        if node.finish is not None:
+            return node
+        if any(word in text for word in unscored):
+            return node.model_copy(update={"reflection": Reflection(judge="by hand", unscored="no")})
+        label = "reflects" if "harm" in text else "none"
+        return node.model_copy(update={"reflection": Reflection(judge="by hand", label=label)})
+
+    return tree.model_copy(update={"nodes": tuple(judged(node) for node in tree.nodes)})
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "places"), [(EARLY, LATE, (0, 1)), (EARLY, NEVER, (0, 2)), (LATE, NEVER, (1, 2))]
+)
+def test_early_reflection_is_preferred_over_late_and_none(grow, renderer, early, late, places):
+    tree = _judged(grow("harmful", (late, True), (early, True), (UNSAFE, False)), renderer)
+    [pair] = early_reflection_pairs(tree, CONFIG, renderer)
+    assert (pair.kind, pair.provenance.first_reflections) == ("early-reflection", places)
+    assert (pair.chosen[0].content, pair.rejected[0].content) == (early, late)
+    together = renderer.decode(pair.prefix_ids[len(tree.prompt_ids) :])
+    assert together == ("<think>\nIt asks.\n\n" if early == LATE else "")  # what both share is not scored
+    assert early_reflection_pairs(tree, PairsConfig(min_reflection_gap=3), renderer) == []
+
+
+def test_chains_that_reflect_alike_or_were_not_judged_give_no_early_reflection_pair(grow, renderer):
+    plain = grow("harmful", (EARLY, True), (NEVER, True))
+    assert early_reflection_pairs(plain, CONFIG, renderer) == []
+    assert early_reflection_pairs(_judged(plain, renderer, unscored=["Let me"]), CONFIG, renderer) == []
+    alike = _judged(grow("harmful", (EARLY, True), (_reply("It may harm!", "Well.", "I can't."), True)), renderer)
+    assert early_reflection_pairs(alike, CONFIG, renderer) == []
+    unwished = _judged(grow("harmful", (EARLY, True), (NEVER, False)), renderer)
+    assert early_reflection_pairs(unwished, CONFIG, renderer) == []
+
+
+def _corrected(grow, renderer, *outcomes):
+    """The tree of a prompt whose one chain complied, with chains behind a reflection put in after its first step."""
+    plain = grow("harmful", (UNSAFE, False))
+    builder = TreeBuilder(plain.prompt, plain.prompt_ids, plain.model, plain.seed)
+    own = [node.token_ids for node in plain.nodes]
+    builder.add(own, "stop", plain.nodes[-1].verdict, False, [-1.0] * sum(map(len, own)))
+    put_in = renderer.encode("The fraud policy says no.\n\n")
+    for number, desirable in enumerate(outcomes):
+        rest = (*renderer.encode(f"So.\n</think>\n\nNo{number}."), renderer.tokenizer.eos_token_id)
+        pieces = [own[0], put_in, rest]
+        log_probs = [-1.0] * len(own[0]) + [-2.0] * len(rest)
+        builder.add(pieces, "stop", Verdict(judge="by hand", label=str(desirable)), desirable, log_probs, inserted=1)
+    return builder.tree()
+
+
+def test_intervention_pairs_prefer_what_followed_the_reflection_put_in(grow, renderer):
+    tree = _corrected(grow, renderer, True, False, None)
+    [pair] = intervention_pairs(tree, CONFIG, renderer)
+    _check_against_tree(pair, tree, renderer)
+    assert pair.kind == "intervention"
+    assert renderer.decode(pair.chosen_ids) == "The fraud policy says no.\n\nSo.\n</think>\n\nNo0."
+    assert renderer.decode(pair.rejected_ids) == "It is fine.\n</think>\n\nSure, so."
+    assert intervention_pairs(_corrected(grow, renderer, False), CONFIG, renderer) == []
+
+
+def test_what_followed_a_reflection_put_in_is_no_chain_of_the_models_own(grow, renderer):
+    tree = _corrected(grow, renderer, True, True)
+    assert outcome_pairs(tree, CONFIG, renderer) == []
+    assert divergence_pairs(tree, CONFIG, renderer) == []
+
+
+def test_no_more_pairs_part_at_one_node_than_its_limit(grow, renderer):
+    tree = grow(
+        "harmful",
+        *((_reply("It asks.", "It may harm.", f"I can't {word}."), True) for word in ("a", "b", "c")),
+        *((_reply("It asks.", "It is fine.", f"Sure {word} so."), False) for word in ("a", "b", "c")),
+        *((_reply("Well.", text, "So."), text == "No.") for text in ("No.", "Oh.")),
+    )
+    for most in (1, 2):
+        pairs = divergence_pairs(tree, PairsConfig(max_per_node=most, max_per_prompt=9), renderer)
+        parents = [pair.provenance.parent for pair in pairs]
+        assert sorted(map(parents.count, set(parents))) == [1, min(most, 1)]
+
+
+@given(st.dictionaries(st.sampled_from(["outcome", "divergence", "intervention"]), st.integers(0, 20)))
+def test_kinds_get_their_shares(sizes):
+    pairs = {kind: [_stub(f"{kind}{n}", "harmful") for n in range(size)] for kind, size in sizes.items()}
+    kept = share_kinds(pairs, {"outcome": 0.5, "divergence": 0.25})
+    assert kept.get("intervention") == pairs.get("intervention")
+    named = [kind for kind in ("outcome", "divergence") if kind in pairs]
+    if len(named) == 2:
+        assert abs(len(kept["outcome"]) - 2 * len(kept["divergence"])) <= 1
+        assert len(kept["outcome"]) == sizes["outcome"] or len(kept["divergence"]) == sizes["divergence"]
+    elif named:
+        assert kept[named[0]] == pairs[named[0]]
+
+
 LENGTHS = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=25)
 
 
@@ -204,9 +313,9 @@ def test_samples_that_say_the_same_give_no_two_pairs_of_one_id(grow, tiny_studen
 
 def test_kinds_can_be_left_out(grow, tiny_student, tmp_path):
     tree = grow("harmful", (SAFE, True), (UNSAFE, False))
-    _build([tree], tiny_student, tmp_path, divergence=False, balance_lengths=False)
+    _build([tree], tiny_student, tmp_path, kinds=("outcome",), balance_lengths=False)
     assert [pair.kind for pair in read_jsonl(tmp_path / "pairs.jsonl", Pair)] == ["outcome"]
-    _build([tree], tiny_student, tmp_path, outcome=False, balance_lengths=False)
+    _build([tree], tiny_student, tmp_path, kinds=("divergence",), balance_lengths=False)
     assert [pair.kind for pair in read_jsonl(tmp_path / "pairs.jsonl", Pair)] == ["divergence"]
 
 

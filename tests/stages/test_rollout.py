@@ -11,6 +11,7 @@ from saro.config import RolloutConfig
 from saro.files import read_jsonl
 from saro.journal import Journal
 from saro.models import Compute, load_model
+from saro.policies import load_policies
 from saro.progress import Silent
 from saro.records import Chain, Prompt, Tree, Verdict
 from saro.rendering import load_renderer
@@ -24,7 +25,7 @@ def _roll_out(student, prompts, out, seed=0, **settings):
     defaults = {"branching": (3, 2), "max_new_tokens": 40, "top_p": 1.0, "batch_size": 5}
     config = RolloutConfig(prompts=str(prompts), **{**defaults, **settings})
     with Journal(out / "journal.sqlite") as journal:
-        rollout(config, str(student), out, seed, COMPUTE, journal, Silent())
+        rollout(config, load_policies(), str(student), out, seed, COMPUTE, journal, Silent())
     return list(read_jsonl(out / "trees.jsonl", Tree))
 
 
@@ -124,6 +125,39 @@ def test_the_summary_counts_the_leaves(forest):
     assert sum(summary["forms"].values()) == len(found)
     both = [tree for tree in trees if {True, False} <= {leaf.desirable for leaf in leaves(tree)}]
     assert summary["prompts with both outcomes"] == len(both) > 0
+
+
+@pytest.fixture(scope="module")
+def corrected(demo, taught_student, tmp_path_factory):
+    """Two chains each for prompts that are answered in either way: one in four goes wrong in both."""
+    out = tmp_path_factory.mktemp("corrected")
+    rows = [
+        {"id": f"{label}{number}", "text": text, "label": label, "category": "fraud", "kind": kind}
+        for label, kind, texts in (("harmful", "harmful", demo.harmful), ("benign", "lookalike", demo.benign))
+        for number, text in enumerate(texts * 6)
+    ]
+    (out / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trees = _roll_out(taught_student, out / "prompts.jsonl", out, branching=(2,), interventions=2, max_new_tokens=80)
+    return trees, json.loads((out / "summary.json").read_text())
+
+
+def test_prompts_that_all_go_wrong_are_sampled_again_behind_a_reflection(corrected, taught_student):
+    trees, summary = corrected
+    renderer = load_renderer(str(taught_student))
+    wrong = [tree for tree in trees if {leaf.desirable for leaf in leaves(tree)} in ({False}, {False, None})]
+    assert 0 < len(wrong) < len(trees)
+    for tree in trees:
+        put_in = [node for node in tree.nodes if node.inserted]
+        assert len(put_in) == (tree in wrong)
+        own = leaves(tree)
+        behind = [node for node in tree.nodes if node.finish and node not in own]
+        assert len(behind) == (2 if put_in else 0)
+        for leaf in behind:
+            assert put_in[0] in path(tree, leaf.id)
+            assert _text(renderer, tree, leaf).startswith("<think>\n")
+            assert all(len(node.log_probs) == len(node.token_ids) for node in path(tree, leaf.id) if not node.inserted)
+    assert summary["behind reflections put in"]["chains"] == 2 * len(wrong)
+    assert summary["chains"] == sum(len(leaves(tree)) for tree in trees)
 
 
 def test_seeds_make_the_same_trees_again_and_others_other_trees(forest, taught_student, prompts, tmp_path):

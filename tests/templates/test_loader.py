@@ -10,7 +10,13 @@ FRAUD = load_policies()["fraud"]
 
 
 def test_every_template_says_its_version():
-    assert {file.stem for file in template_files()} == {"classify", "judge_answer", "judge_reasoning", "teach"}
+    assert {file.stem for file in template_files()} == {
+        "classify",
+        "judge_answer",
+        "judge_reasoning",
+        "reflect",
+        "teach",
+    }
     for file in template_files():
         assert file.read_text().startswith("{# version: ")
 

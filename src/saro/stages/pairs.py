@@ -1,19 +1,26 @@
-"""Pairs: OP-COT (outcome) and PP-COT (divergence) preferences from trees, with provenance and balanced lengths."""
+"""Pairs from trees: OP-COT (outcome) and PP-COT (divergence, early reflection, intervention) preferences.
+
+Each with its provenance; lengths are balanced for each kind, so that length is no signal.
+"""
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from saro.config import PairsConfig
 from saro.errors import InputError
 from saro.files import read_jsonl, sha256_json, write_json, write_jsonl
+from saro.judges.reflection import REFLECTS
 from saro.records import Message, Node, Pair, PairKind, PairProvenance, Tree
-from saro.trees import children_of, leaves, leaves_below, path, value
+from saro.trees import after_insertion, children_of, leaves, leaves_below, path, value
 
 if TYPE_CHECKING:
     from saro.rendering import Renderer
+
+_Key = TypeVar("_Key", bound=str)
 
 
 def build_pairs(config: PairsConfig, trees: Path, model: str, out: Path) -> dict[str, object]:
@@ -36,21 +43,23 @@ def build_pairs(config: PairsConfig, trees: Path, model: str, out: Path) -> dict
 
     renderer = load_renderer(model)
     forest = list(read_jsonl(trees, Tree))
-    kinds: list[tuple[PairKind, list[Pair]]] = []
-    if config.outcome:
-        kinds.append(("outcome", [pair for tree in forest for pair in outcome_pairs(tree, config, renderer)]))
-    if config.divergence:
-        kinds.append(("divergence", [pair for tree in forest for pair in divergence_pairs(tree, config, renderer)]))
+    drawn = {
+        kind: [pair for tree in forest for pair in draw(tree, config, renderer)]
+        for kind, draw in DRAWERS.items()
+        if kind in config.kinds
+    }
+    shared = {kind: share_directions(pairs, config.benign_share) for kind, pairs in drawn.items()}
+    mixed = share_kinds(shared, config.shares)
     kept: list[Pair] = []
     summary: dict[str, object] = {}
-    for kind, candidates in kinds:
-        shared = share_directions(candidates, config.benign_share) if config.benign_share else candidates
-        chosen = balance(shared, config.length_tolerance) if config.balance_lengths else shared
+    for kind, pairs in mixed.items():
+        chosen = balance(pairs, config.length_tolerance) if config.balance_lengths else pairs
         kept += chosen
         summary[kind] = {
             **_count(chosen),
-            "dropped to share directions": len(candidates) - len(shared),
-            "dropped to balance lengths": len(shared) - len(chosen),
+            "dropped to share directions": len(drawn[kind]) - len(shared[kind]),
+            "dropped to share kinds": len(shared[kind]) - len(pairs),
+            "dropped to balance lengths": len(pairs) - len(chosen),
         }
     summary["prompts without a pair"] = _reasons(forest, {pair.prompt_id for pair in kept})
     if not kept:
@@ -68,17 +77,8 @@ def outcome_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer") -> list
     """Whole chains of one prompt, desirable over undesirable; each in one pair at most, similar lengths together."""
     good = [leaf for leaf in leaves(tree) if leaf.desirable is True]
     bad = [leaf for leaf in leaves(tree) if leaf.desirable is False]
-    by_difference = sorted(
-        itertools.product(good, bad),
-        key=lambda sides: (abs(_length(tree, sides[0]) - _length(tree, sides[1])), sides[0].id, sides[1].id),
-    )
-    pairs: list[Pair] = []
-    used: set[int] = set()
-    for chosen, rejected in by_difference:
-        if len(pairs) < config.max_per_prompt and not used & {chosen.id, rejected.id}:
-            used |= {chosen.id, rejected.id}
-            pairs.append(_pair(tree, "outcome", None, chosen, rejected, 1.0, 0.0, renderer))
-    return _not_equal(pairs)
+    sides = [_Sides(None, chosen, rejected, (1.0, 0.0)) for chosen, rejected in itertools.product(good, bad)]
+    return _nearest(tree, "outcome", sides, config, renderer)
 
 
 def divergence_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer") -> list[Pair]:
@@ -87,10 +87,12 @@ def divergence_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer") -> l
     The shared prefix is the prompt and the steps down to the parent; only what follows is scored
     (cf. arXiv:2509.24393: preference after the divergence point).
     """
-    pairs: list[Pair] = []
-    for parent, siblings in children_of(tree.nodes).items():
+    sides: list[_Sides] = []
+    put_in = after_insertion(tree)
+    for parent, children in children_of(tree.nodes).items():
         if parent is None:
             continue  # whole chains are outcome pairs
+        siblings = [node for node in children if node.id not in put_in]
         valued = [(found, node) for node in siblings if (found := value(tree, node.id)) is not None]
         for (high, better), (low, worse) in itertools.permutations(valued, 2):
             if high < config.min_chosen_value or high - low < config.min_value_gap:
@@ -98,32 +100,96 @@ def divergence_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer") -> l
             chosen = _shortest(tree, better, desirable=True)
             rejected = _shortest(tree, worse, desirable=False)
             if chosen and rejected:
-                pairs.append(_pair(tree, "divergence", parent, chosen, rejected, high, low, renderer))
-    pairs.sort(key=lambda pair: (abs(len(pair.chosen_ids) - len(pair.rejected_ids)), pair.id))
-    kept: list[Pair] = []
-    used: set[int] = set()
-    for pair in _not_equal(pairs):
-        ends = {pair.provenance.chosen_nodes[-1], pair.provenance.rejected_nodes[-1]}
-        if len(kept) < config.max_per_prompt and not used & ends:
-            used |= ends
-            kept.append(pair)
-    return kept
+                sides.append(_Sides(parent, chosen, rejected, (high, low)))
+    return _nearest(tree, "divergence", sides, config, renderer)
 
 
-def share_directions(pairs: Sequence[Pair], benign_share: float) -> list[Pair]:
-    """Drop pairs of the direction that is too many, until those from benign prompts have their share.
+def early_reflection_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer") -> list[Pair]:
+    """Chains that both end as wished: the one that reflects sooner over the one that reflects later, or never.
 
-    Which ones go depends on a hash of their ids alone. Where one direction has no pair at all, nothing is kept that
-    could give it its share: the result is empty.
+    A chain that never reflects counts as if it did after its last step. What both share is not scored. Chains with a
+    step that was not judged are left out.
     """
-    odds = benign_share / (1 - benign_share)
-    count = Counter(pair.direction for pair in pairs)
-    most = {"benign": round(count["harmful"] * odds), "harmful": round(count["benign"] / odds)}
-    kept: set[str] = set()
-    for direction, limit in most.items():
-        ids = [pair.id for pair in pairs if pair.direction == direction]
-        kept |= set(sorted(ids, key=sha256_json)[:limit])
+    found = [(leaf, first_reflection(tree, leaf)) for leaf in leaves(tree) if leaf.desirable is True]
+    placed = [(leaf, place) for leaf, place in found if place is not None]
+    sides = [
+        _Sides(_parting(tree, early, late), early, late, (1.0, 1.0), (soon, then))
+        for (early, soon), (late, then) in itertools.permutations(placed, 2)
+        if then - soon >= config.min_reflection_gap
+    ]
+    return _nearest(tree, "early-reflection", sides, config, renderer)
+
+
+def intervention_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer") -> list[Pair]:
+    """Where a prompt's chains were all undesirable: what followed a reflection put in, over what followed without it.
+
+    The chosen side begins with the reflection; it is kept only where its outcome is the wished one
+    (cf. arXiv:2509.24393: corrective interventions).
+    """
+    sides: list[_Sides] = []
+    for reflection in (node for node in tree.nodes if node.inserted):
+        good = [leaf for leaf in leaves_below(tree, reflection.id) if leaf.desirable is True]
+        before = leaves(tree) if reflection.parent is None else leaves_below(tree, reflection.parent)
+        bad = [leaf for leaf in before if leaf.desirable is False]
+        sides += [
+            _Sides(reflection.parent, chosen, rejected, (1.0, 0.0)) for chosen, rejected in itertools.product(good, bad)
+        ]
+    return _nearest(tree, "intervention", sides, config, renderer)
+
+
+# Each draws the pairs of one kind from one tree.
+DRAWERS: dict[PairKind, Callable[[Tree, PairsConfig, "Renderer"], list[Pair]]] = {
+    "outcome": outcome_pairs,
+    "divergence": divergence_pairs,
+    "early-reflection": early_reflection_pairs,
+    "intervention": intervention_pairs,
+}
+
+
+def first_reflection(tree: Tree, leaf: Node) -> int | None:
+    """Number of the first step of ``leaf``'s chain that reflects, from 0; the number of steps where none does.
+
+    None where a step before it was not judged, or is unscored.
+    """
+    steps = path(tree, leaf.id)[:-1]
+    for place, step in enumerate(steps):
+        if step.reflection is None or step.reflection.label is None:
+            return None
+        if step.reflection.label == REFLECTS:
+            return place
+    return len(steps)
+
+
+def share_directions(pairs: Sequence[Pair], benign_share: float | None) -> list[Pair]:
+    """Drop pairs of the direction that is too many, until those from benign prompts have their share (None: as is).
+
+    Where one direction has no pair at all, nothing is kept that could give it its share: the result is empty.
+    """
+    if benign_share is None:
+        return list(pairs)
+    shares = {"benign": benign_share, "harmful": 1 - benign_share}
+    groups = {direction: [pair for pair in pairs if pair.direction == direction] for direction in shares}
+    kept = {pair.id for group in _share(groups, shares).values() for pair in group}
     return [pair for pair in pairs if pair.id in kept]
+
+
+def share_kinds(pairs: Mapping[PairKind, list[Pair]], shares: Mapping[PairKind, float]) -> dict[PairKind, list[Pair]]:
+    """Drop pairs of the kinds that are too many, until all kinds of ``shares`` stand to each other as these do.
+
+    Kinds that ``shares`` does not name are kept whole.
+    """
+    named = {kind: pairs[kind] for kind in shares if kind in pairs}
+    return {**pairs, **_share(named, shares)}
+
+
+def _share(groups: Mapping[_Key, list[Pair]], shares: Mapping[_Key, float]) -> dict[_Key, list[Pair]]:
+    """As many of each group as their shares allow; which ones depends on a hash of their ids alone."""
+    whole = min((len(group) / shares[key] for key, group in groups.items()), default=0.0)
+    kept: dict[_Key, list[Pair]] = {}
+    for key, group in groups.items():
+        ids = sorted((pair.id for pair in group), key=sha256_json)[: round(whole * shares[key])]
+        kept[key] = [pair for pair in group if pair.id in set(ids)]
+    return kept
 
 
 def balance(pairs: Sequence[Pair], tolerance: float) -> list[Pair]:
@@ -143,6 +209,48 @@ def balance(pairs: Sequence[Pair], tolerance: float) -> list[Pair]:
     return kept
 
 
+@dataclass(frozen=True)
+class _Sides:
+    """What a pair is made of: the node under which two chains part, and their leaves."""
+
+    parent: int | None
+    chosen: Node
+    rejected: Node
+    values: tuple[float, float]
+    first_reflections: tuple[int, int] | None = None
+
+
+def _nearest(
+    tree: Tree, kind: PairKind, sides: Sequence[_Sides], config: PairsConfig, renderer: "Renderer"
+) -> list[Pair]:
+    """Pairs of those that are nearest in length: each leaf in one at most, and no more than the limits allow."""
+    order = sorted(
+        (abs(_length(tree, two.chosen) - _length(tree, two.rejected)), two.chosen.id, two.rejected.id, place)
+        for place, two in enumerate(sides)
+    )
+    kept: dict[str, Pair] = {}
+    used: set[int] = set()
+    parents: Counter[int | None] = Counter()
+    for *_, place in order:
+        two = sides[place]
+        ends = {two.chosen.id, two.rejected.id}
+        if used & ends or len(kept) == config.max_per_prompt or parents[two.parent] == config.max_per_node:
+            continue
+        pair = _pair(tree, kind, two, renderer)
+        if pair.chosen_ids == pair.rejected_ids or pair.id in kept:  # two samples may say the same
+            continue
+        used |= ends
+        parents[two.parent] += 1
+        kept[pair.id] = pair
+    return list(kept.values())
+
+
+def _parting(tree: Tree, one: Node, other: Node) -> int | None:
+    """The last node that two chains share; None: they part at the prompt."""
+    both = zip(path(tree, one.id), path(tree, other.id), strict=False)
+    return next((node.id for node, same in reversed(list(both)) if node.id == same.id), None)
+
+
 def _length(tree: Tree, leaf: Node) -> int:
     return sum(len(node.token_ids) for node in path(tree, leaf.id))
 
@@ -152,25 +260,11 @@ def _shortest(tree: Tree, node: Node, desirable: bool) -> Node | None:
     return min(fitting, key=lambda leaf: (_length(tree, leaf), leaf.id), default=None)
 
 
-def _not_equal(pairs: Sequence[Pair]) -> list[Pair]:
-    different = {pair.id: pair for pair in reversed(pairs) if pair.chosen_ids != pair.rejected_ids}
-    return list(different.values())[::-1]
-
-
-def _pair(
-    tree: Tree,
-    kind: PairKind,
-    parent: int | None,
-    chosen: Node,
-    rejected: Node,
-    chosen_value: float,
-    rejected_value: float,
-    renderer: "Renderer",
-) -> Pair:
-    shared = path(tree, parent) if parent is not None else []
-    good, bad = path(tree, chosen.id), path(tree, rejected.id)
+def _pair(tree: Tree, kind: PairKind, two: _Sides, renderer: "Renderer") -> Pair:
+    shared = path(tree, two.parent) if two.parent is not None else []
+    good, bad = path(tree, two.chosen.id), path(tree, two.rejected.id)
     shared_ids = _ids(shared)
-    if chosen.verdict is None or rejected.verdict is None:
+    if two.chosen.verdict is None or two.rejected.verdict is None:
         raise ValueError(f"leaves of tree {tree.prompt.id} without verdicts")
     return Pair(
         id=f"{tree.prompt.id}-{kind}-{sha256_json([_ids(good), _ids(bad), len(shared_ids)])[:8]}",
@@ -186,13 +280,14 @@ def _pair(
         provenance=PairProvenance(
             model=tree.model,
             seed=tree.seed,
-            parent=parent,
+            parent=two.parent,
             chosen_nodes=tuple(node.id for node in good[len(shared) :]),
             rejected_nodes=tuple(node.id for node in bad[len(shared) :]),
-            chosen_value=chosen_value,
-            rejected_value=rejected_value,
-            chosen_verdict=chosen.verdict,
-            rejected_verdict=rejected.verdict,
+            chosen_value=two.values[0],
+            rejected_value=two.values[1],
+            first_reflections=two.first_reflections,
+            chosen_verdict=two.chosen.verdict,
+            rejected_verdict=two.rejected.verdict,
         ),
     )
 

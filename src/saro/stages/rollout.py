@@ -7,7 +7,7 @@ them, and where they end differently, what they said is what made the difference
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,18 +17,20 @@ from saro.files import write_json, write_jsonl
 from saro.journal import Journal
 from saro.models import Compute, fingerprint
 from saro.progress import Reporter
-from saro.records import Tree
+from saro.records import Policy, Prompt, Tree
 from saro.sources.prompts import load_prompts
+from saro.stages.intervention import Intervention, plan_interventions
 from saro.stages.outcome import Outcome, read_outcome
 from saro.trees import TreeBuilder, leaves
 
 if TYPE_CHECKING:
     from saro.engines.branching import Leaf
+    from saro.rendering import Renderer
 
 
 @dataclass(frozen=True)
 class _Chain:
-    """A leaf as sampled, and what it amounts to."""
+    """A leaf as sampled, and what its whole chain amounts to."""
 
     leaf: "Leaf"
     outcome: Outcome
@@ -42,9 +44,26 @@ class _Chain:
 
 
 def rollout(
-    config: RolloutConfig, model: str, out: Path, seed: int, compute: Compute, journal: Journal, reporter: Reporter
+    config: RolloutConfig,
+    policies: Mapping[str, Policy],
+    model: str,
+    out: Path,
+    seed: int,
+    compute: Compute,
+    journal: Journal,
+    reporter: Reporter,
 ) -> dict[str, object]:
     """Sample trees from ``model``; write ``trees.jsonl`` and ``summary.json`` under ``out``.
+
+    Args:
+        config: of the stage.
+        policies: by id; what reflections that are put in speak of.
+        model: the RW model.
+        out: folder of the stage.
+        seed: of all sampling.
+        compute: device and dtype.
+        journal: where finished units are kept.
+        reporter: where progress goes.
 
     Returns:
         Timing: ``seconds`` of sampling and ``tokens_per_second`` decoded; tokens that leaves share count once.
@@ -57,32 +76,47 @@ def rollout(
     renderer = load_renderer(model)
     identity = fingerprint(model)
     engine = TreeEngine(model, identity, renderer.eos, compute, journal, config.batch_size)
+    sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p)
     prompt_ids = [renderer.prompt_ids(prompt.text) for prompt in prompts]
-    grown = engine.grow(
-        prompt_ids,
-        [_seed(seed, prompt.id) for prompt in prompts],
-        config.branching,
-        Sampling(config.max_new_tokens, config.temperature, config.top_p),
-        config.max_step_tokens,
-        renderer.ends_step,
-        reporter,
-    )
-    chains = [
-        [_Chain(leaf, read_outcome(renderer.decode(leaf.token_ids), prompt.label)) for leaf in leaves]
-        for prompt, leaves in zip(prompts, grown, strict=True)
-    ]
-    trees = []
-    for prompt, ids, several in zip(prompts, prompt_ids, chains, strict=True):
-        builder = TreeBuilder(prompt, ids, identity, seed)
-        for chain in several:
-            leaf = chain.leaf
-            pieces = _cut(leaf.token_ids, renderer.step_lengths(leaf.token_ids))
-            builder.add(pieces, leaf.finish, chain.outcome.verdict, chain.desirable, leaf.log_probs)
-        trees.append(builder.tree())
+
+    def grow(starts: Sequence[tuple[int, ...]], seeds: Sequence[int], branching: Sequence[int]) -> "list[list[Leaf]]":
+        longest = config.max_step_tokens
+        return engine.grow(starts, seeds, branching, sampling, longest, renderer.ends_step, reporter)
+
+    grown = grow(prompt_ids, [_seed(seed, prompt.id) for prompt in prompts], config.branching)
+    builders = [TreeBuilder(prompt, ids, identity, seed) for prompt, ids in zip(prompts, prompt_ids, strict=True)]
+    sampled: list[_Chain] = []
+    for prompt, found, builder in zip(prompts, grown, builders, strict=True):
+        sampled += [_read(renderer, prompt, leaf, builder) for leaf in found]
+    trees = [builder.tree() for builder in builders]
+    corrected: list[_Chain] = []
+    if config.interventions and (plans := plan_interventions(trees, policies, renderer)):
+        seeds = [_seed(seed, f"{prompts[plan.tree].id}, intervention") for plan in plans]
+        grown = grow([prompt_ids[plan.tree] + plan.token_ids for plan in plans], seeds, (config.interventions,))
+        for plan, found in zip(plans, grown, strict=True):
+            corrected += [_read(renderer, prompts[plan.tree], leaf, builders[plan.tree], plan) for leaf in found]
+            trees[plan.tree] = builders[plan.tree].tree()
     write_jsonl(out / "trees.jsonl", trees)
-    write_json(out / "summary.json", _summary(trees, [chain for several in chains for chain in several]))
+    write_json(out / "summary.json", _summary(trees, sampled, corrected))
     speed = engine.tokens / engine.seconds if engine.seconds else 0.0
     return {"seconds": engine.seconds, "tokens_per_second": speed}
+
+
+def _read(
+    renderer: "Renderer", prompt: Prompt, leaf: "Leaf", builder: TreeBuilder, plan: Intervention | None = None
+) -> _Chain:
+    """Read what was sampled, and add it to its tree."""
+    pieces = _cut(leaf.token_ids, renderer.step_lengths(leaf.token_ids))
+    log_probs, inserted = leaf.log_probs, None
+    if plan:
+        kept = [plan.kept] if plan.kept else []
+        pieces = [*(node.token_ids for node in kept), plan.inserted, *pieces]
+        log_probs = (*(plan.kept.log_probs if plan.kept else ()), *log_probs)
+        inserted = len(kept)
+    outcome = read_outcome(renderer.decode(list(itertools.chain(*pieces))), prompt.label)
+    chain = _Chain(leaf, outcome)
+    builder.add(pieces, leaf.finish, outcome.verdict, chain.desirable, log_probs, inserted)
+    return chain
 
 
 def _seed(seed: int, prompt_id: str) -> int:
@@ -96,15 +130,22 @@ def _cut(token_ids: Sequence[int], lengths: Sequence[int]) -> list[tuple[int, ..
     return [tuple(token_ids[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
 
 
-def _summary(trees: Sequence[Tree], sampled: Sequence[_Chain]) -> dict[str, object]:
+def _summary(trees: Sequence[Tree], sampled: Sequence[_Chain], corrected: Sequence[_Chain]) -> dict[str, object]:
     mixed = sum(len({leaf.desirable for leaf in leaves(tree)} & {True, False}) == 2 for tree in trees)
     return {
         "prompts": len(trees),
-        "chains": len(sampled),
-        "desirable": sum(chain.desirable is True for chain in sampled),
-        "undesirable": sum(chain.desirable is False for chain in sampled),
-        "not whole": sum(chain.desirable is None for chain in sampled),
-        "truncated": sum(chain.leaf.finish == "length" for chain in sampled),
-        "forms": dict(Counter(chain.outcome.form for chain in sampled)),
+        **_counts(sampled),
         "prompts with both outcomes": mixed,
+        "behind reflections put in": _counts(corrected),
+    }
+
+
+def _counts(chains: Sequence[_Chain]) -> dict[str, object]:
+    return {
+        "chains": len(chains),
+        "desirable": sum(chain.desirable is True for chain in chains),
+        "undesirable": sum(chain.desirable is False for chain in chains),
+        "not whole": sum(chain.desirable is None for chain in chains),
+        "truncated": sum(chain.leaf.finish == "length" for chain in chains),
+        "forms": dict(Counter(chain.outcome.form for chain in chains)),
     }
