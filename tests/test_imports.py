@@ -23,7 +23,7 @@ LAYERS = [  # from top to bottom
     {"rendering", "trees", "journal", "policies", "templates"},
     {"models"},
     {"chains", "statistics", "progress", "config", "files", "memory", "terminal"},
-    {"records", "errors"},
+    {"records", "errors", "processes"},
     {""},  # saro itself: the version
 ]
 DEPTH = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from saro.processes import is_main_process
+
 if TYPE_CHECKING:
     from saro.config import RunConfig
 
@@ -338,6 +340,8 @@ def _number(text: str) -> float | str:
 
 
 def _echo(values: dict[str, object]) -> None:
+    if not is_main_process():
+        return
     for key, value in values.items():
         typer.echo(f"{key}: {value:.1f}" if isinstance(value, float) else f"{key}: {value}")
 

@@ -292,4 +292,6 @@ def choose_compute(device: Device, dtype: Dtype) -> Compute:
     if device == "mps" and not torch.backends.mps.is_available():
         raise InputError("device", "mps was asked for, and PyTorch sees none", "use --set device=auto")
     chosen = _pick_device(device)
+    if chosen == "cuda" and "LOCAL_RANK" in os.environ:  # each of several processes has a GPU of its own
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     return Compute(chosen, _pick_dtype(dtype, chosen))

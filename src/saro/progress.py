@@ -8,6 +8,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from saro.processes import is_main_process
+
 _PLAIN_INTERVAL = 15.0  # seconds between plain lines of one task
 
 
@@ -29,7 +31,9 @@ class Reporter(Protocol):
 
 
 def reporter(console: Console | None = None) -> Reporter:
-    """A live reporter on a terminal, a plain one elsewhere."""
+    """A live reporter on a terminal, a plain one elsewhere; of several processes only the first one speaks."""
+    if not is_main_process():
+        return Silent()
     console = console or Console(stderr=True)
     return _Live(console) if console.is_terminal else _Plain(console)
 

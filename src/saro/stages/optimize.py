@@ -7,6 +7,7 @@ from pathlib import Path
 from saro.config import OptimizeConfig
 from saro.files import read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
 from saro.models import Compute, fingerprint
+from saro.processes import is_main_process
 from saro.progress import Reporter
 from saro.records import Pair
 
@@ -15,6 +16,8 @@ def optimize(
     config: OptimizeConfig, model: str, pairs: Path, out: Path, seed: int, compute: Compute, reporter: Reporter
 ) -> dict[str, object]:
     """Train ``model`` on ``pairs``; write ``model/``, ``log.jsonl``, ``reference.json``, ``summary.json`` to ``out``.
+
+    Inside ``torchrun`` or ``accelerate launch`` the processes share each step's pairs; the first one writes.
 
     Returns:
         Timing: ``seconds`` of training and ``tokens_per_second`` read.
@@ -37,8 +40,11 @@ def optimize(
     result = optimize_preferences(
         loaded, renderer.tokenizer, rows, config, out, key, seed, compute.device, compute.dtype, reporter
     )
+    timing = {"seconds": result["seconds"], "tokens_per_second": result["tokens_per_second"]}
+    if not is_main_process():
+        return timing
     write_jsonl(out / "log.jsonl", result["log"])
     summary = {key: result[key] for key in ("steps", "tokens", "tokens_unshared", "pairs")}
     write_json(out / "summary.json", {**summary, "kinds": dict(Counter(pair.kind for pair in rows))})
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    return {"seconds": result["seconds"], "tokens_per_second": result["tokens_per_second"]}
+    return timing

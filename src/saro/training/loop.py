@@ -18,9 +18,11 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from saro.config import TrainingConfig
+from saro.errors import InputError
 from saro.files import replace_folder, write_json
 from saro.memory import freed_memory_kept
 from saro.models import quiet_transformers
+from saro.processes import is_main_process, processes
 from saro.progress import Reporter, Task
 from saro.training.adapters import merged
 
@@ -62,6 +64,13 @@ def row_order(lengths: Sequence[int], batch_size: int, epochs: float, seed: int)
     return order[:wanted]
 
 
+def one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """Keep to one device a process: the Trainer would copy the model to all GPUs that it sees."""
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
+
+
 def training_arguments(
     config: TrainingConfig,
     out: Path,
@@ -83,17 +92,27 @@ def training_arguments(
         device: torch device.
         dtype: of the computation.
         more: further arguments.
+
+    Raises:
+        InputError: ``batch_size`` is no multiple of ``micro_batch_size`` times the number of processes.
     """
     import torch
 
-    micro_batches = config.batch_size // config.micro_batch_size
-    steps = -(-items // (micro_batches * at_once))
+    together = config.micro_batch_size * processes()
+    if config.batch_size % together:
+        raise InputError(
+            "batch_size",
+            f"{config.batch_size} pairs or rows cannot be shared by {processes()} processes, {config.micro_batch_size}"
+            " at once each",
+            f"take a multiple of {together}",
+        )
+    steps = -(-items * config.micro_batch_size // (at_once * config.batch_size))
     return {
         "output_dir": str(out),
         "num_train_epochs": 1,
         "train_sampling_strategy": "sequential",
         "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": micro_batches,
+        "gradient_accumulation_steps": config.batch_size // together,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": config.schedule,
         "warmup_steps": round(config.warmup_ratio * steps),
@@ -131,7 +150,8 @@ def train(trainer: Trainer, name: str, tokens: int, reporter: Reporter) -> dict[
         ``seconds`` and ``tokens_per_second``.
     """
     folder = Path(str(trainer.args.output_dir))
-    checkpoint = last_checkpoint(folder)
+    with trainer.accelerator.main_process_first():  # it removes what was cut off
+        checkpoint = last_checkpoint(folder)
     with reporter.task(name, _total_steps(trainer)) as task, quiet_transformers():
         progress = _Progress(task)
         trainer.remove_callback(PrinterCallback)
@@ -161,18 +181,24 @@ _VOLATILE = {"epoch", "total_flos", "train_runtime", "train_samples_per_second",
 
 def _total_steps(trainer: Trainer) -> int:
     rows = len(trainer.train_dataset)
-    batch = int(trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps)
+    batch = int(trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps) * processes()
     return -(-rows // batch)
 
 
 def save_model(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
-    """Save the trained model, adapters merged, as safetensors with its tokenizer at ``target``, whole or not at all."""
-    temporary = target.with_name(f".{target.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    with quiet_transformers():
-        merged(trainer.model).save_pretrained(temporary, safe_serialization=True)
-        tokenizer.save_pretrained(temporary)
-    replace_folder(temporary, target)
+    """Save the trained model, adapters merged, as safetensors with its tokenizer at ``target``, whole or not at all.
+
+    Weights that are divided among processes are gathered; the main process writes.
+    """
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    if is_main_process():
+        temporary = target.with_name(f".{target.name}.part")
+        shutil.rmtree(temporary, ignore_errors=True)
+        with quiet_transformers():
+            merged(trainer.model).save_pretrained(temporary, safe_serialization=True, state_dict=weights)
+            tokenizer.save_pretrained(temporary)
+        replace_folder(temporary, target)
+    trainer.accelerator.wait_for_everyone()
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -188,6 +214,8 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 class _MarkComplete(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not is_main_process():
+            return
         checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         write_json(checkpoint / _COMPLETE, {"step": state.global_step})
 

@@ -9,6 +9,7 @@ Pairs are computed packed (:mod:`saro.training.packing`): what the sides of a ba
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,11 +20,12 @@ from saro.config import OptimizeConfig
 from saro.errors import InputError
 from saro.files import read_json, write_json
 from saro.models import quiet_transformers
+from saro.processes import is_main_process, processes
 from saro.progress import Reporter
 from saro.records import Pair
 from saro.training.adapters import with_adapters
 from saro.training.log_probs import check_head
-from saro.training.loop import save_model, train, training_arguments
+from saro.training.loop import one_device, save_model, train, training_arguments
 from saro.training.losses import preference_loss
 from saro.training.packing import Packed, Side, lay_out, pack, side_log_probs, takes_packed_rows, unique_tokens
 
@@ -117,22 +119,28 @@ def check_pairs(pairs: Sequence[Pair], max_length: int) -> None:
 
 
 class _MicroBatches(Dataset[dict[str, Any]]):
-    """What is computed at once, laid out in rows, with what the loss needs beside the log-probs."""
+    """What is computed at once, laid out in rows, with what the loss needs beside the log-probs.
+
+    ``count`` is at least the number of batches; what is beyond is the last one again, at no weight, so that every
+    process has something to compute in every step.
+    """
 
     def __init__(
         self,
         batches: Sequence[Sequence[Pair]],
         reference: "Mapping[str, tuple[float, float]]",
         lay: "Callable[[Sequence[Pair]], Packed]",
+        count: int,
     ) -> None:
-        self._batches, self._reference, self._lay = batches, reference, lay
+        self._batches, self._reference, self._lay, self._count = batches, reference, lay, count
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return self._count
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        pairs = self._batches[index]
+        pairs = self._batches[min(index, len(self._batches) - 1)]
         return {
+            "weights": torch.full((len(pairs),), float(index < len(self._batches))),
             **vars(self._lay(pairs)),
             "reference": torch.tensor([self._reference[pair.id] for pair in pairs]),
             "lengths": torch.tensor([[len(pair.chosen_ids), len(pair.rejected_ids)] for pair in pairs]),
@@ -144,8 +152,24 @@ def _only(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return row
 
 
+def scores_when_called(model: PreTrainedModel) -> PreTrainedModel:
+    """``model``, a call of which now gives :func:`side_log_probs` of the fields of a :class:`Packed`.
+
+    What wraps a model for many processes (DDP, FSDP, DeepSpeed) and for mixed precision acts on its calls alone.
+    """
+
+    def forward(self: PreTrainedModel, **packed: Any) -> torch.Tensor:
+        return side_log_probs(self, Packed(**packed))
+
+    model.forward = MethodType(forward, model)
+    return model
+
+
 class PreferenceTrainer(Trainer):  # type: ignore[misc]
-    """``transformers.Trainer`` with a preference loss over packed pairs whose reference log-probs are known."""
+    """``transformers.Trainer`` with a preference loss over packed pairs whose reference log-probs are known.
+
+    Its model is one that scores when it is called (:func:`scores_when_called`).
+    """
 
     def __init__(self, *arguments: Any, settings: OptimizeConfig, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -154,9 +178,9 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         self._logged: dict[str, list[float]] = {}
 
     def get_batch_samples(self, *arguments: Any, **options: Any) -> tuple[list[dict[str, Any]], int]:
-        """Count the pairs of a step, so that every pair weighs the same however the step is cut into micro-batches."""
+        """Count the pairs of a step, of all processes: every pair weighs the same however the step is divided."""
         samples, _ = super().get_batch_samples(*arguments, **options)
-        return samples, sum(len(sample["reference"]) for sample in samples)
+        return samples, round(sum(self._over_processes([float(sample["weights"].sum()) for sample in samples])))
 
     def compute_loss(
         self,
@@ -165,10 +189,10 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: int | None = None,
     ) -> torch.Tensor:
-        """Mean loss of the micro-batch; margins and accuracy are kept for the log."""
+        """The step's mean loss, as far as it is this process's; margins and accuracy are kept for the log."""
         settings, reference, lengths = self._settings, inputs.pop("reference"), inputs.pop("lengths")
-        with self.accelerator.autocast():  # the Trainer wraps model.forward in it, which is not called here
-            sums = side_log_probs(model, Packed(**inputs)).view(-1, 2)
+        weights = inputs.pop("weights")
+        sums = model(**inputs).view(-1, 2)
         ratios = sums - reference
         losses = preference_loss(settings.loss, ratios, lengths, settings.beta, settings.label_smoothing)
         if settings.sft_weight:
@@ -182,15 +206,29 @@ class PreferenceTrainer(Trainer):  # type: ignore[misc]
             "rejected_reward": rewards[:, 1],
         }
         for key, values in measured.items():
-            self._logged.setdefault(key, []).extend(values.tolist())
-        return losses.sum() / (num_items_in_batch or len(losses))
+            self._logged.setdefault(key, []).extend(values[weights > 0].tolist())
+        # Gradients are averaged over the processes, and so is the loss in the log: each gives its share times so many.
+        share: torch.Tensor = (losses * weights).sum() * self.accelerator.num_processes
+        return share / (num_items_in_batch or len(losses))
 
     def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
         """Add the means of what was measured since the last log."""
         if "loss" in logs:
-            logs = {**logs, **{key: sum(values) / len(values) for key, values in self._logged.items()}}
+            means = {}
+            for key, values in self._logged.items():
+                everywhere = self._over_processes(values)
+                means[key] = sum(everywhere) / len(everywhere)
+            logs = {**logs, **means}
             self._logged.clear()
         super().log(logs, *arguments, **options)
+
+    def _over_processes(self, values: list[float]) -> list[float]:
+        """``values`` of all processes, those of the first one first."""
+        if self.accelerator.num_processes == 1:
+            return values
+        from accelerate.utils import gather_object
+
+        return [float(value) for value in gather_object(values)]
 
 
 def reference_log_probs(
@@ -232,7 +270,8 @@ def reference_log_probs(
             for index, (chosen, rejected) in zip(batch, sums.tolist(), strict=True):
                 found[pairs[index].id] = (chosen, rejected)
             task.update(len(found))
-    write_json(path, {"key": key, "log_probs": found})
+    if is_main_process():
+        write_json(path, {"key": key, "log_probs": found})
     return found
 
 
@@ -255,7 +294,7 @@ def optimize_preferences(
     no token shared.
 
     Raises:
-        InputError: from :func:`check_pairs`.
+        InputError: from :func:`check_pairs`; a batch size that the processes cannot share.
     """
     check_pairs(pairs, config.max_length)
     model.eval()
@@ -271,14 +310,15 @@ def optimize_preferences(
     order = pair_order(pairs, config.batch_size, config.epochs, seed)
     size = config.micro_batch_size
     batches = [[pairs[index] for index in order[start : start + size]] for start in range(0, len(order), size)]
+    count = -(-len(batches) // processes()) * processes()
     arguments = training_arguments(
-        config, out / "checkpoints", len(batches), 1, seed, device, dtype, remove_unused_columns=False, label_names=[]
+        config, out / "checkpoints", count, 1, seed, device, dtype, remove_unused_columns=False, label_names=[]
     )
     with quiet_transformers():
         trainer = PreferenceTrainer(
-            model=with_adapters(model, config, seed),
-            args=TrainingArguments(**arguments),
-            train_dataset=_MicroBatches(batches, reference, lay),
+            model=scores_when_called(with_adapters(model, config, seed)),
+            args=one_device(TrainingArguments(**arguments)),
+            train_dataset=_MicroBatches(batches, reference, lay, count),
             data_collator=_only,
             settings=config,
         )

@@ -12,11 +12,12 @@ from trl import SFTConfig, SFTTrainer
 from saro.config import WarmupConfig
 from saro.errors import InputError
 from saro.models import quiet_transformers
+from saro.processes import processes
 from saro.progress import Reporter
 from saro.rendering import Rendered
 from saro.training.adapters import with_adapters
 from saro.training.log_probs import check_head, token_log_probs
-from saro.training.loop import row_order, save_model, train, training_arguments
+from saro.training.loop import one_device, row_order, save_model, train, training_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -75,8 +76,10 @@ def fine_tune(
         As :func:`saro.training.loop.train`, plus ``tokens`` and ``trained_tokens`` over all epochs.
 
     Raises:
-        InputError: a row without a completion, or longer than ``max_length``.
+        InputError: a row without a completion, or longer than ``max_length``; several processes.
     """
+    if processes() > 1:
+        raise InputError("warmup", f"trains in one process, not in {processes()}", "start it without a launcher")
     check_rows(rows, names, config.max_length)
     check_head(model)
     lengths = [len(row.input_ids) for row in rows]
@@ -89,7 +92,7 @@ def fine_tune(
     with quiet_transformers():
         trainer = _CompletionTrainer(
             model=with_adapters(model, config, seed),
-            args=SFTConfig(**arguments, max_length=None, packing=False),
+            args=one_device(SFTConfig(**arguments, max_length=None, packing=False)),
             train_dataset=data,
             processing_class=tokenizer,
         )
