@@ -1,6 +1,7 @@
 """A live teacher against a server's ceiling: requests a second, and memory however many prompts.
 
-    python benchmarks/teacher_throughput.py [--prompts 6000] [--processes 2] [--out FILE]
+    python benchmarks/teacher_throughput.py speed [--prompts 10000] [--processes 2] [--out FILE]
+    python benchmarks/teacher_throughput.py memory [--many 50000] [--out FILE]
 
 A server on loopback answers after 300 ms and works on 64 requests at once: at most 64 / 0.3 = 213 requests a second
 can be answered. Measured twice: with a server that lets the 65th wait, as vLLM and SGLang do, asked over 128
@@ -84,7 +85,7 @@ def measured(latency: float, limit: int, waits: bool, count: int, processes: int
     """One measurement in a process of its own; ``rate`` is the server's."""
     seen: dict[str, float] = {}
     with server(latency, limit, waits, seen) as url, tempfile.TemporaryDirectory() as folder:
-        one = ["--one", url, str(count), folder, str(connections), "--processes", str(processes)]
+        one = ["one", "--prompts", str(count), "--processes", str(processes), "--server", url, folder, str(connections)]
         environment = {**os.environ, "LOCAL_API_KEY": "none", "PYTHONPATH": str(ROOT / "src")}
         command = [sys.executable, str(Path(__file__).resolve()), *one]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
@@ -92,44 +93,55 @@ def measured(latency: float, limit: int, waits: bool, count: int, processes: int
     return {**found, "rate": seen["answered"] / seen["seconds"]}
 
 
+def speed(prompts: int, processes: int) -> dict[str, object]:
+    """Answers a second, against a server that lets requests wait and one that refuses them."""
+    ceiling = LIMIT / LATENCY
+    result: dict[str, object] = {"ceiling, requests a second": round(ceiling, 1), "processes": processes}
+    for name, waits, connections in (("waits", True, 2 * LIMIT), ("is refused", False, LIMIT)):
+        found = measured(LATENCY, LIMIT, waits, prompts, processes, connections)
+        result[f"where the 65th {name}"] = {
+            "connections": connections,
+            "answers a second": round(found["rate"], 1),
+            "share of the ceiling": round(found["rate"] / ceiling, 3),
+            f"seconds for {prompts:,} prompts, start and writing included": round(found["seconds"], 1),
+            "requests repeated": found["repeated"],
+        }
+    return result
+
+
+def memory(many: int) -> dict[str, object]:
+    """Peak memory of the asking process at few and at many prompts."""
+    few, more = (measured(0.0, 10_000, False, count, 1, LIMIT) for count in (1000, many))
+    return {
+        "peak memory at 1,000 prompts, MB": round(few["peak_gb"] * 1000),
+        f"peak memory at {many:,} prompts, MB": round(more["peak_gb"] * 1000),
+        f"seconds for {many:,} prompts without latency": round(more["seconds"]),
+    }
+
+
 def main() -> None:
-    """Measure and print; write the figures to a file."""
+    """Measure one part, print it, and put it into the file of results."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--prompts", type=int, default=6000)
+    parser.add_argument("part", choices=["speed", "memory", "one"])
+    parser.add_argument("--prompts", type=int, default=10_000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--many", type=int, default=50_000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/teacher_throughput.json"))
-    parser.add_argument("--one", nargs=4, metavar=("URL", "PROMPTS", "FOLDER", "CONNECTIONS"))
+    parser.add_argument("--server", nargs=3, metavar=("URL", "FOLDER", "CONNECTIONS"), help="of a part measured alone")
     options = parser.parse_args()
-    if options.one:
-        url, count, folder, connections = options.one
-        print(json.dumps(teach(url, int(count), Path(folder), options.processes, int(connections))))
+    if options.part == "one":
+        url, folder, connections = options.server
+        print(json.dumps(teach(url, options.prompts, Path(folder), options.processes, int(connections))))
         return
-    ceiling = LIMIT / LATENCY
-    result: dict[str, object] = {
-        "command": f"python benchmarks/teacher_throughput.py --prompts {options.prompts}"
-        f" --processes {options.processes} --many {options.many}",
+    found = speed(options.prompts, options.processes) if options.part == "speed" else memory(options.many)
+    result = {
+        "command": " ".join(["python", *sys.argv]),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "ceiling, requests a second": round(ceiling, 1),
-        "processes": options.processes,
+        **found,
     }
-    for name, waits, connections in (("waits", True, 2 * LIMIT), ("is refused", False, LIMIT)):
-        speed = measured(LATENCY, LIMIT, waits, options.prompts, options.processes, connections)
-        result[f"where the 65th {name}"] = {
-            "connections": connections,
-            "answers a second": round(speed["rate"], 1),
-            "share of the ceiling": round(speed["rate"] / ceiling, 3),
-            f"seconds for {options.prompts:,} prompts, start and writing included": round(speed["seconds"], 1),
-            "requests repeated": speed["repeated"],
-        }
-    few, many = (measured(0.0, 10_000, False, count, 1, LIMIT) for count in (1000, options.many))
-    result |= {
-        "peak memory at 1,000 prompts, MB": round(few["peak_gb"] * 1000),
-        f"peak memory at {options.many:,} prompts, MB": round(many["peak_gb"] * 1000),
-        f"seconds for {options.many:,} prompts without latency": round(many["seconds"]),
-    }
+    before = json.loads(options.out.read_text()) if options.out.is_file() else {}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    options.out.write_text(json.dumps({**before, options.part: result}, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
 

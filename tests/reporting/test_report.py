@@ -13,16 +13,19 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from saro.config import RunConfig, dump_config
 from saro.errors import InputError
 from saro.files import read_json, write_json, write_jsonl
-from saro.records import LABEL_OF_KIND, Kind, Prompt
+from saro.records import LABEL_OF_KIND, Kind, Prompt, Reflection, Verdict
 from saro.reporting.report import _PLAIN, write_report
 from saro.reporting.table import print_results
 from saro.stages.evaluate import Evaluated, claims, summarise
 from saro.stages.outcome import read_outcome
 from saro.statistics import wilson
+from saro.trees import TreeBuilder
 
 CHROMIUM = shutil.which("chromium")
 KINDS: tuple[Kind, ...] = ("harmful", "jailbreak", "lookalike", "ordinary")
@@ -158,7 +161,7 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag == "script":
             self.scripts.append((dict(attrs).get("type"), ""))
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "input"):
             self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -349,7 +352,7 @@ def test_in_a_browser_the_policy_stops_what_slips_in(report: Path, tmp_path: Pat
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_in_a_browser_a_press_shows_a_reply(report: Path, tmp_path: Path) -> None:
-    """A copy whose policy lets one more script run, which opens an example and presses its first button."""
+    """One more script opens an example and presses its first button."""
     press = (
         "const example = document.querySelector('details.example'); example.open = true;"
         "example.querySelector('button.unveil').click();"
@@ -357,13 +360,80 @@ def test_in_a_browser_a_press_shows_a_reply(report: Path, tmp_path: Path) -> Non
         "example.querySelectorAll('.reply.veiled').length, example.querySelector('.words').inert,"
         "document.activeElement.className].join(' ');"
     )
-    hashed = "'sha256-" + base64.b64encode(hashlib.sha256(press.encode()).digest()).decode() + "'"
-    text = report.read_text(encoding="utf-8")
-    text = text.replace("script-src ", f"script-src {hashed} ", 1)
-    copy = tmp_path / "pressed.html"
-    copy.write_text(text.replace("</body>\n</html>", f"<script>{press}</script></body></html>"), encoding="utf-8")
-    dom, _ = browse(copy, tmp_path)
+    dom = _with_script(report, press, tmp_path)
     assert "<title>2 2 false words</title>" in dom
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory, make_pair) -> Path:
+    """The report of a run whose chains say hostile things too."""
+    folder = make_run(tmp_path_factory.mktemp("planted"))
+    (folder / "warmup" / "model").mkdir()
+    texts = [*HOSTILE, "The fraud policy speaks.", "No.", "Sure."]
+    vocabulary = {text: number for number, text in enumerate(texts)}
+    Tokenizer(WordLevel(vocabulary, unk_token=texts[0])).save(str(folder / "warmup" / "model" / "tokenizer.json"))
+    stem, reflection, refusal, help_ = range(len(HOSTILE)), *(vocabulary[text] for text in texts[-3:])
+    trees = []
+    for number, kind in enumerate(KINDS):
+        text = f"tree {number} {HOSTILE[number]}"
+        prompt = Prompt(id=f"r{number}<b>", text=text, label=LABEL_OF_KIND[kind], kind=kind, category="<i>")
+        builder = TreeBuilder(prompt, [0], "m", 0)
+        verdict = Verdict(judge="j", label="refusal")
+        builder.add([tuple(stem), (reflection,), (refusal,)], "stop", verdict, True)
+        builder.add([tuple(stem), (reflection,), (help_,)], "stop", verdict, True)
+        builder.add([tuple(stem), (stem[1],), (help_,)], "stop", verdict, False)
+        builder.add([tuple(stem), (stem[2],), (refusal,)], "stop", verdict, True, inserted=1)
+        tree = builder.tree()
+        reflects = Reflection(judge="j", label="reflects", policy="fraud")
+        nodes = [
+            node.model_copy(update={"reflection": reflects}) if node.token_ids == (reflection,) else node
+            for node in tree.nodes
+        ]
+        trees.append(tree.model_copy(update={"nodes": tuple(nodes)}))
+    write_jsonl(folder / "rollout" / "trees.jsonl", trees)
+    pair = make_pair("a", [9], [3], [4], "r0<b>")
+    nodes_of = {"chosen_nodes": (1, 2), "rejected_nodes": (4, 5)}
+    write_jsonl(
+        folder / "pairs" / "pairs.jsonl",
+        [pair.model_copy(update={"provenance": pair.provenance.model_copy(update=nodes_of)})],
+    )
+    write_report(folder)
+    return folder / "report.html"
+
+
+def test_trees_are_shown_with_values_reflections_and_pairs(planted: Path) -> None:
+    page = Page(planted.read_text(encoding="utf-8"))
+    test_only_our_elements_are_there(page)
+    test_hostile_text_is_shown_as_text(page)
+    test_bidi_controls_are_isolated(page)
+    test_policy_allows_exactly_our_scripts(page)
+    trees = [attributes for tag, attributes in page.elements if "tree" in (attributes.get("class") or "").split()]
+    assert len(trees) == 4 and not any("open" in attributes for attributes in trees)
+    for said in ("r0<b> · 1 pair", "0.67", "+1", "−1", "◆ fraud", "put in:", "▼ turns for the worse", "■ refusal"):
+        assert said in page.text, said
+    replies = [(attributes.get("class") or "") for tag, attributes in page.elements if tag == "div"]
+    assert replies.count("reply veiled") == 6 * 3 + 2  # those of the examples, and the trees of harmful prompts
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_in_a_browser_trees_are_searched(planted: Path, tmp_path: Path) -> None:
+    seek = (
+        "const seek = document.getElementById('seek'); seek.value = 'R2\x3cb FRAUD';"
+        "seek.dispatchEvent(new Event('input'));"
+        "document.title = [document.getElementById('found').textContent,"
+        "document.querySelectorAll('details.tree:not([hidden])').length].join(', ');"
+    )
+    dom = _with_script(planted, seek, tmp_path)
+    assert "<title>1 of 4, 1</title>" in dom
+
+
+def _with_script(report: Path, script: str, folder: Path) -> str:
+    """The DOM of a copy whose policy lets one more script run."""
+    hashed = "'sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() + "'"
+    text = report.read_text(encoding="utf-8").replace("script-src ", f"script-src {hashed} ", 1)
+    copy = folder / "copy.html"
+    copy.write_text(text.replace("</body>\n</html>", f"<script>{script}</script></body></html>"), encoding="utf-8")
+    return browse(copy, folder)[0]
 
 
 def browse(page: Path, folder: Path) -> tuple[str, str]:

@@ -40,8 +40,8 @@ def test_values_ends_and_pairs_are_shown(tree, make_pair):
     lines = [line.lstrip(" │├└─") for line in text.splitlines()]
     assert "0 0.50 think" in lines
     assert "1 0.50 weigh [bold]it[/bold]" in lines
-    assert "2 1.00 [+1] help   ■ compliance" in lines
-    assert "3 0.00 [−1] refuse  ■ refusal" in lines
+    assert "2 1.00 [+1] help   ▲ turns for the better  ■ compliance" in lines
+    assert "3 0.00 [−1] refuse  ▼ turns for the worse  ■ refusal" in lines
     assert "4   ?  halt  ■ cut off" in lines
     assert "pair 1: outcome (harmful), values 1.00 over 0.00, tokens 1 against 1" in lines
     assert "pair 2" not in text

@@ -14,6 +14,7 @@ from typing import Any
 
 from saro.errors import InputError
 from saro.files import atomic_write, read_json, read_jsonl_objects
+from saro.reporting.forest import load_forest
 from saro.reporting.table import METRICS, NAMES
 from saro.stages.evaluate import CAPABILITY, CAPABILITY_LOSS, Evaluated, read_evaluated
 
@@ -84,6 +85,9 @@ def write_report(folder: Path) -> None:
         categories=_categories(rows),
         examples=_examples(rows),
         stages=_stages(folder),
+        forest=load_forest(
+            folder / "rollout" / "trees.jsonl", folder / "pairs" / "pairs.jsonl", folder / "warmup" / "model"
+        ),
         plots=_plots(folder, evaluation["models"]),
         plotly=get_plotlyjs(),
     )

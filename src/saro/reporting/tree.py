@@ -11,9 +11,12 @@ from rich.tree import Tree as Branches
 
 from saro.errors import InputError
 from saro.files import read_jsonl
+from saro.judges.reflection import REFLECTS
 from saro.records import Node, Pair, Tree
 from saro.terminal import one_line
-from saro.trees import children_of, value
+from saro.trees import children_of, course_change, value
+
+_TURN = 0.5  # change of the value from which a step changes the course
 
 
 def show_tree(trees: Path, pairs: Path, model: str, prompt_id: str) -> None:
@@ -82,7 +85,16 @@ def _label(tree: Tree, node: Node, decode: Callable[[Sequence[int]], str], marks
     label = Text.assemble((f"{node.id} ", "dim"), ("  ?  " if worth is None else f"{worth:.2f} ", style))
     if marks:
         label.append(f"[{' '.join(marks)}] ", "bold cyan")
+    if node.inserted:
+        label.append("put in: ", "bold magenta")
     label.append(one_line(decode(node.token_ids)))
+    if node.reflection is not None and node.reflection.label == REFLECTS:
+        label.append(f"  ◆ {node.reflection.policy or 'reflects'}", "blue")
+    change = course_change(tree, node.id)
+    if change is not None and abs(change) >= _TURN:
+        label.append(
+            "  ▲ turns for the better" if change > 0 else "  ▼ turns for the worse", "green" if change > 0 else "red"
+        )
     if node.finish is not None:
         verdict = node.verdict and (node.verdict.label or f"unscored: {node.verdict.unscored}")
         label.append(f"  ■ {'cut off' if node.finish == 'length' else verdict}", style)
@@ -90,7 +102,11 @@ def _label(tree: Tree, node: Node, decode: Callable[[Sequence[int]], str], marks
 
 
 def _legend(pairs: Sequence[Pair]) -> Text:
-    lines = ["", "value: share of desirable chains below; +n and −n: chosen and rejected side of pair n"]
+    lines = [
+        "",
+        "value: share of desirable chains below; +n and −n: chosen and rejected side of pair n",
+        f"◆: the step reflects (on the policy that it names); ▲ and ▼: it changes the value by {_TURN} or more",
+    ]
     for number, pair in enumerate(pairs, start=1):
         found = pair.provenance
         lines.append(

@@ -21,6 +21,7 @@ from saro.records import Policy, Prompt, Tree
 from saro.sources.prompts import load_prompts
 from saro.stages.intervention import Intervention, plan_interventions
 from saro.stages.outcome import Outcome, read_outcome
+from saro.stages.reflection import count_reflections, judge_steps
 from saro.trees import TreeBuilder, leaves
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ def rollout(
         for plan, found in zip(plans, grown, strict=True):
             corrected += [_read(renderer, prompts[plan.tree], leaf, builders[plan.tree], plan) for leaf in found]
             trees[plan.tree] = builders[plan.tree].tree()
+    if config.reflections:
+        from saro.judges.detector import ReflectionDetector
+
+        reporter.say("judging every step for reflection")
+        trees = judge_steps(trees, ReflectionDetector(list(policies), compute.device), renderer.decode)
     write_jsonl(out / "trees.jsonl", trees)
     write_json(out / "summary.json", _summary(trees, sampled, corrected))
     speed = engine.tokens / engine.seconds if engine.seconds else 0.0
@@ -137,6 +143,7 @@ def _summary(trees: Sequence[Tree], sampled: Sequence[_Chain], corrected: Sequen
         **_counts(sampled),
         "prompts with both outcomes": mixed,
         "behind reflections put in": _counts(corrected),
+        "reflections": count_reflections(trees),
     }
 
 

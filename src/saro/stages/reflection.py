@@ -1,0 +1,61 @@
+"""Step verdicts: which steps of the sampled chains reflect, and whether the outcome follows from it."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from saro.chains import CLOSE, OPEN
+from saro.judges.reflection import REFLECTS, ReflectionJudge, Step
+from saro.records import Node, Tree
+from saro.trees import leaves, path
+
+
+def judge_steps(trees: Sequence[Tree], judge: ReflectionJudge, decode: Callable[[Sequence[int]], str]) -> list[Tree]:
+    """``trees`` with a verdict on every reasoning step.
+
+    Args:
+        trees: as sampled.
+        judge: of the steps.
+        decode: token ids → text.
+    """
+    steps: list[Step] = []
+    places: list[tuple[int, int]] = []  # tree and node of each step
+    for number, tree in enumerate(trees):
+        before: dict[int | None, tuple[str, ...]] = {None: ()}
+        for node in tree.nodes:  # depth first: a parent stands before its children
+            if node.finish is not None:
+                continue
+            text = decode(node.token_ids).replace(OPEN, "").replace(CLOSE, "").strip()
+            steps.append(Step(tree.prompt.text, before[node.parent], text))
+            places.append((number, node.id))
+            before[node.id] = (*before[node.parent], text)
+    verdicts = dict(zip(places, judge.judge(steps), strict=True))
+
+    def judged(number: int, node: Node) -> Node:
+        return node.model_copy(update={"reflection": verdicts.get((number, node.id))})
+
+    return [
+        tree.model_copy(update={"nodes": tuple(judged(number, node) for node in tree.nodes)})
+        for number, tree in enumerate(trees)
+    ]
+
+
+def count_reflections(trees: Sequence[Tree]) -> dict[str, object]:
+    """How many steps and chains reflect, and what came of it: a reflection is hollow where the outcome ignores it.
+
+    A chain reflects where one of its steps does. ``harmful, reflects`` then counts its chains by outcome: ``desirable``
+    refused, ``undesirable`` complied all the same; ``benign, reflects``: ``undesirable`` refused all the same.
+    """
+    labels = Counter(
+        "unscored" if node.reflection.label is None else node.reflection.label
+        for tree in trees
+        for node in tree.nodes
+        if node.reflection is not None
+    )
+    chains: dict[str, Counter[str]] = {}
+    outcomes = {True: "desirable", False: "undesirable", None: "not whole"}
+    for tree in trees:
+        for leaf in leaves(tree):
+            found = [node.reflection for node in path(tree, leaf.id) if node.reflection is not None]
+            kind = "reflects" if any(one.label == REFLECTS for one in found) else "does not"
+            chains.setdefault(f"{tree.prompt.label}, {kind}", Counter())[outcomes[leaf.desirable]] += 1
+    return {"steps": dict(labels), **{name: dict(counts) for name, counts in sorted(chains.items())}}
