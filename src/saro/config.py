@@ -132,7 +132,7 @@ class RolloutConfig(Section):
         4, ge=0, description="chains sampled behind a reflection put in, where all of a prompt's own are undesirable"
     )
     reflections: bool = Field(
-        True, description="judge every step for reflection, by the local detector; what early-reflection pairs need"
+        False, description="judge every step for reflection, by the local detector; what early-reflection pairs need"
     )
     batch_size: int = Field(64, ge=1, description="most chains decoded at once")
 

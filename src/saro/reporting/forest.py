@@ -30,7 +30,7 @@ def load_forest(trees: Path, pairs: Path, model: Path) -> list[dict[str, Any]]:
     drawn: dict[str, list[Pair]] = {}
     for pair in read_jsonl(pairs, Pair) if pairs.is_file() else ():
         drawn.setdefault(pair.prompt_id, []).append(pair)
-    forest = []
+    forest: list[dict[str, Any]] = []
     for tree in read_jsonl(trees, Tree):
         if len(forest) == MOST:
             break
