@@ -18,7 +18,7 @@ test: $(VENV)/.installed-dev
 
 # vLLM has pins of its own, and 3.4 GB of packages: it lives in an environment beside ours, as a server.
 test-vllm: $(VENV)/.installed-dev $(VENV)-vllm/.installed
-	SARO_VLLM=$(abspath $(VENV)-vllm)/bin/python $(BIN)/pytest tests/stages/test_teaching_servers.py
+	SARO_VLLM=$(abspath $(VENV)-vllm)/bin/python $(BIN)/pytest tests/stages/test_teaching_servers.py tests/engines/test_server.py
 
 $(VENV)-vllm/.installed:
 	$(PYTHON) -m venv $(VENV)-vllm

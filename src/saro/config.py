@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from saro.errors import InputError
 from saro.records import PairKind
@@ -19,6 +19,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _no_secret(url: str) -> str:
+    if "@" in url or "?" in url:
+        raise ValueError("an address alone is expected: a key belongs into its environment variable")
+    return url
+
+
+Url = Annotated[str, AfterValidator(_no_secret)]
 Children = Annotated[int, Field(ge=1)]
 Dollars = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -36,7 +43,7 @@ class SynthesizeConfig(Section):
     select: Literal["shortest", "first", "best", "all"] = Field(
         "shortest", description="which of a prompt's accepted samples to keep; shortest is SRS, best goes by grades"
     )
-    teacher_url: str | None = Field(None, description="address of an OpenAI-compatible server; none: the provider's")
+    teacher_url: Url | None = Field(None, description="address of an OpenAI-compatible server; none: the provider's")
     samples: int = Field(1, ge=1, description="replies a prompt")
     temperature: float = Field(1.0, ge=0)
     max_tokens: int = Field(2048, ge=16, description="of a reply, reasoning included")
@@ -44,7 +51,7 @@ class SynthesizeConfig(Section):
         True, description="the reasoning must cite its policy; off for replies of a teacher that was not told of any"
     )
     judge: str | None = Field(None, description="a model that grades the reasoning from 0 to 10; none: not graded")
-    judge_url: str | None = None
+    judge_url: Url | None = None
     min_grade: int = Field(6, ge=0, le=10, description="least grade for compliance, relevance and accuracy each")
     budget: float | None = Field(None, gt=0, description="most dollars that all requests of the run may take")
     budget_tokens: int | None = Field(None, ge=1, description="most tokens, input and output together")
@@ -67,13 +74,6 @@ class SynthesizeConfig(Section):
     )
     attempts: int = Field(6, ge=1, description="most attempts at one request")
     timeout: float = Field(300.0, ge=1, description="seconds for one attempt")
-
-    @field_validator("teacher_url", "judge_url")
-    @classmethod
-    def _no_secret(cls, url: str | None) -> str | None:
-        if url and ("@" in url or "?" in url):
-            raise ValueError("an address alone is expected: a key belongs into the provider's environment variable")
-        return url
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -134,7 +134,11 @@ class RolloutConfig(Section):
     reflections: bool = Field(
         False, description="judge every step for reflection, by the local detector; what early-reflection pairs need"
     )
-    batch_size: int = Field(64, ge=1, description="most chains decoded at once")
+    batch_size: int = Field(64, ge=1, description="most chains decoded at once, or most requests to the server")
+    server: Url | None = Field(
+        None, description="address of a vLLM server that serves the RW model, with /v1; none: sampled in process"
+    )
+    served_model: str | None = Field(None, description="what the server calls it; none: the model's path or id")
 
     @field_validator("branching")
     @classmethod

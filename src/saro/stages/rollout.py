@@ -70,13 +70,19 @@ def rollout(
         Timing: ``seconds`` of sampling and ``tokens_per_second`` decoded; tokens that leaves share count once.
     """
     from saro.engines.local import Sampling
+    from saro.engines.server import ServerTreeEngine
     from saro.engines.trees import TreeEngine
     from saro.rendering import load_renderer
 
     prompts = load_prompts(config.prompts, config.limit)
     renderer = load_renderer(model)
     identity = fingerprint(model)
-    engine = TreeEngine(model, identity, renderer.eos, compute, journal, config.batch_size)
+    engine: TreeEngine | ServerTreeEngine
+    if config.server is None:
+        engine = TreeEngine(model, identity, renderer.eos, compute, journal, config.batch_size)
+    else:
+        served = config.served_model or model
+        engine = ServerTreeEngine(config.server, served, identity, renderer.eos, journal, config.batch_size)
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p)
     prompt_ids = [renderer.prompt_ids(prompt.text) for prompt in prompts]
 
