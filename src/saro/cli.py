@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saro.processes import is_main_process
+from saro.processes import is_main_process, processes
 
 if TYPE_CHECKING:
     from saro.config import RunConfig
@@ -20,7 +20,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Teach an open chat model to reason about safety before it answers, and measure what that did.",
 )
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The starter pack: what it is, and its gates.")
 app.add_typer(data, name="data")
@@ -30,6 +29,19 @@ Set = Annotated[
 ]
 Recipe = Annotated[Path | None, typer.Option("--recipe", help="YAML recipe to take the configuration from")]
 Out = Annotated[Path, typer.Option("--out", help="folder to write to")]
+
+
+@app.callback()
+def begin(context: typer.Context) -> None:
+    """Teach an open chat model to reason about safety before it answers, and measure what that did."""
+    if processes() > 1 and context.invoked_subcommand != "optimize":
+        from saro.errors import InputError
+
+        raise InputError(
+            f"saro {context.invoked_subcommand}",
+            f"was started in {processes()} processes",
+            "start `saro optimize` in several, everything else in one",
+        )
 
 
 @app.command()

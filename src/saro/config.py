@@ -163,7 +163,7 @@ class PairsConfig(Section):
     min_chosen_value: float = Field(0.8, ge=0, le=1, description="divergence: least value of the chosen sibling")
     min_reflection_gap: int = Field(1, ge=1, description="early-reflection: least difference of the steps' numbers")
     max_per_prompt: int = Field(2, ge=1, description="most pairs of one kind from one prompt")
-    max_per_node: int = Field(2, ge=1, description="most of them that part at one node")
+    max_per_node: int | None = Field(None, ge=1, description="most of them that part at one node; none: no limit")
     benign_share: float | None = Field(
         None,
         gt=0,
@@ -182,6 +182,12 @@ class OptimizeConfig(TrainingConfig):
     beta: float = Field(0.1, gt=0, description="strength of the tie to the reference model")
     loss: Literal["sigmoid", "ipo", "hinge", "robust"] = Field("sigmoid", description="sigmoid is DPO's")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of wrong preferences; sigmoid and robust")
+    step_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="how far the weights go from the RW model's to the trained ones; less than 1 averages the two",
+    )
     sft_weight: float = Field(0.0, ge=0, description="weight of the chosen sides' mean negative log-likelihood")
 
     @model_validator(mode="after")

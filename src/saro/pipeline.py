@@ -21,7 +21,6 @@ from saro.journal import Journal
 from saro.memory import give_back, peak_memory
 from saro.models import choose_compute, fingerprint, resolve
 from saro.policies import load_policies
-from saro.processes import processes
 from saro.progress import Reporter
 from saro.sources.prompts import load_prompts, load_questions, locate
 
@@ -100,10 +99,6 @@ def run(config: RunConfig, folder: Path, command: str, reporter: Reporter) -> Ru
     Raises:
         InputError: any mistake in the configuration or its files; another process at work in the folder.
     """
-    if processes() > 1:
-        raise InputError(
-            "saro run", f"was started in {processes()} processes", "start `saro optimize` in them, the rest in one"
-        )
     manifest = folder / "manifest.json"
     if manifest.is_file():
         _check_format(manifest)

@@ -176,6 +176,14 @@ def test_early_reflection_is_preferred_over_late_and_none(grow, renderer, early,
     assert early_reflection_pairs(tree, PairsConfig(min_reflection_gap=3), renderer) == []
 
 
+def test_a_chain_that_never_reflects_is_not_the_sooner_one_for_being_short(grow, renderer):
+    short = _reply("Let me see.", "I can't.")
+    late = _reply("It asks.", "Well.", "It may harm.", "I can't.")
+    tree = _judged(grow("harmful", (short, True), (late, True), (NEVER, True)), renderer)
+    pairs = early_reflection_pairs(tree, PairsConfig(max_per_prompt=9), renderer)
+    assert {pair.chosen[0].content for pair in pairs} <= {late}
+
+
 def test_chains_that_reflect_alike_or_were_not_judged_give_no_early_reflection_pair(grow, renderer):
     plain = grow("harmful", (EARLY, True), (NEVER, True))
     assert early_reflection_pairs(plain, CONFIG, renderer) == []
@@ -222,25 +230,27 @@ def test_no_more_pairs_part_at_one_node_than_its_limit(grow, renderer):
         "harmful",
         *((_reply("It asks.", "It may harm.", f"I can't {word}."), True) for word in ("a", "b", "c")),
         *((_reply("It asks.", "It is fine.", f"Sure {word} so."), False) for word in ("a", "b", "c")),
-        *((_reply("Well.", text, "So."), text == "No.") for text in ("No.", "Oh.")),
+        *((_reply("Well.", text, "So."), text == "No.") for text in ("No.", "Oh.", "Yes.")),
+        (_reply("Well.", "Never.", "So."), True),
     )
-    for most in (1, 2):
+    for most, expected in ((1, [1, 1]), (2, [1, 2]), (None, [1, 2])):
         pairs = divergence_pairs(tree, PairsConfig(max_per_node=most, max_per_prompt=9), renderer)
         parents = [pair.provenance.parent for pair in pairs]
-        assert sorted(map(parents.count, set(parents))) == [1, min(most, 1)]
+        assert sorted(map(parents.count, set(parents))) == expected
 
 
 @given(st.dictionaries(st.sampled_from(["outcome", "divergence", "intervention"]), st.integers(0, 20)))
 def test_kinds_get_their_shares(sizes):
     pairs = {kind: [_stub(f"{kind}{n}", "harmful") for n in range(size)] for kind, size in sizes.items()}
-    kept = share_kinds(pairs, {"outcome": 0.5, "divergence": 0.25})
+    shares = {"outcome": 0.5, "divergence": 0.25}
+    if not (pairs.get("outcome") and pairs.get("divergence")):
+        with pytest.raises(InputError, match="no pair of this kind"):
+            share_kinds(pairs, shares)
+        return
+    kept = share_kinds(pairs, shares)
     assert kept.get("intervention") == pairs.get("intervention")
-    named = [kind for kind in ("outcome", "divergence") if kind in pairs]
-    if len(named) == 2:
-        assert abs(len(kept["outcome"]) - 2 * len(kept["divergence"])) <= 1
-        assert len(kept["outcome"]) == sizes["outcome"] or len(kept["divergence"]) == sizes["divergence"]
-    elif named:
-        assert kept[named[0]] == pairs[named[0]]
+    assert abs(len(kept["outcome"]) - 2 * len(kept["divergence"])) <= 1
+    assert len(kept["outcome"]) == sizes["outcome"] or len(kept["divergence"]) == sizes["divergence"]
 
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=25)

@@ -5,7 +5,14 @@ from saro.records import Prompt, Reflection, Verdict
 from saro.stages.reflection import count_reflections, judge_steps
 from saro.trees import TreeBuilder
 
-TEXTS = {1: "<think>\nIt asks.\n\n", 2: "It may harm.\n</think>\n\n", 3: "Fine.\n</think>\n\n", 4: "No.", 5: "Sure."}
+TEXTS = {
+    1: "<think>\nIt asks.\n\n",
+    2: "It may harm.\n</think>\n\n",
+    3: "Fine.\n</think>\n\n",
+    4: "No.",
+    5: "Sure.",
+    6: "It may harm.\n</think>\nNo.",
+}
 
 
 def _decode(token_ids):
@@ -39,6 +46,11 @@ def test_every_step_is_judged_once_with_what_stands_before_it():
     ]
     found = [(node.token_ids, node.reflection and node.reflection.label) for node in tree.nodes]
     assert found == [((1,), "none"), ((2,), "reflects"), ((4,), None), ((3,), "none"), ((5,), None)]
+
+
+def test_a_step_that_its_answer_follows_without_a_blank_line_is_judged_too():
+    [tree] = judge_steps([_tree("harmful", ((1, 6), True))], _Judge(), _decode)
+    assert [node.reflection.label for node in tree.nodes] == ["none", "reflects"]
 
 
 def test_chains_are_counted_by_whether_they_reflect_and_what_came_of_it():

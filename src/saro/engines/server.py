@@ -24,6 +24,7 @@ from saro.records import Finish
 KEY = "SARO_SERVER_API_KEY"  # environment variable; a server of one's own needs none
 _TIMEOUT = 600.0  # seconds for one request
 _RETRIES = 5
+_PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}  # else the model's own generation_config.json decides
 
 
 class ServerTreeEngine:
@@ -31,7 +32,8 @@ class ServerTreeEngine:
 
     Args:
         url: address of the server, with ``/v1``.
-        served: what the server calls the model; it must be the one that ``fingerprint`` is of.
+        served: what the server calls the model. It must be the one that ``fingerprint`` is of, which nobody checks: a
+            server that was started before the model was trained anew serves the old one.
         fingerprint: of the model.
         eos: ids that end a turn.
         journal: where finished trees are kept.
@@ -64,7 +66,7 @@ class ServerTreeEngine:
         Raises:
             InputError: openai is not installed; the server cannot be reached, refuses, or gives no token ids.
         """
-        settings = [self._fingerprint, self._url, list(branching), asdict(sampling), max_step_tokens]
+        settings = [self._fingerprint, self._served, list(branching), asdict(sampling), max_step_tokens]
         keys = [sha256_json([*settings, list(prompt), seed]) for prompt, seed in zip(prompts, seeds, strict=True)]
         found = {place: unit for place, key in enumerate(keys) if (unit := self._journal.get(key)) is not None}
         shape = _Shape(tuple(branching), sampling, max_step_tokens, ends_step, self._eos)
@@ -177,7 +179,7 @@ class _Server:
         """What follows ``token_ids``, at most ``most`` tokens, up to a blank line or the end: ids and log-probs."""
         from openai import APIError
 
-        options: dict[str, Any] = {"return_token_ids": True, "skip_special_tokens": False}
+        options: dict[str, Any] = {"return_token_ids": True, "skip_special_tokens": False, **_PLAIN}
         if to_step:
             options["include_stop_str_in_output"] = True
         try:
@@ -189,6 +191,8 @@ class _Server:
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
                     seed=seed,
+                    presence_penalty=0.0,
+                    frequency_penalty=0.0,
                     logprobs=0,
                     stop=["\n\n"] if to_step else None,
                     extra_body=options,
@@ -201,8 +205,9 @@ class _Server:
             ) from None
         choice = reply.choices[0]
         ids = getattr(choice, "token_ids", None)
-        if not ids or choice.logprobs is None or choice.logprobs.token_logprobs is None:
+        log_probs = choice.logprobs.token_logprobs if choice.logprobs else None
+        if not ids or log_probs is None or len(ids) != len(log_probs):
             raise InputError(
                 self._url, "the server gives no token ids with their log-probs", "use vLLM, from 0.10.2 on"
             )
-        return list(ids), [round(value or 0.0, 5) for value in choice.logprobs.token_logprobs]
+        return list(ids), [round(value or 0.0, 5) for value in log_probs]

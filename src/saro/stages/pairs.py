@@ -115,7 +115,7 @@ def early_reflection_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer"
     sides = [
         _Sides(_parting(tree, early, late), early, late, (1.0, 1.0), (soon, then))
         for (early, soon), (late, then) in itertools.permutations(placed, 2)
-        if then - soon >= config.min_reflection_gap
+        if then - soon >= config.min_reflection_gap and soon < len(reasoning_steps(tree, early))
     ]
     return _nearest(tree, "early-reflection", sides, config, renderer)
 
@@ -151,13 +151,19 @@ def first_reflection(tree: Tree, leaf: Node) -> int | None:
 
     None where a step before it was not judged, or is unscored.
     """
-    steps = path(tree, leaf.id)[:-1]
+    steps = reasoning_steps(tree, leaf)
     for place, step in enumerate(steps):
         if step.reflection is None or step.reflection.label is None:
             return None
         if step.reflection.label == REFLECTS:
             return place
     return len(steps)
+
+
+def reasoning_steps(tree: Tree, leaf: Node) -> list[Node]:
+    """The nodes of ``leaf``'s chain that hold reasoning; the leaf too, where no blank line is before its answer."""
+    *steps, last = path(tree, leaf.id)
+    return [*steps, last] if last.reflection is not None else steps
 
 
 def share_directions(pairs: Sequence[Pair], benign_share: float | None) -> list[Pair]:
@@ -177,8 +183,16 @@ def share_kinds(pairs: Mapping[PairKind, list[Pair]], shares: Mapping[PairKind, 
     """Drop pairs of the kinds that are too many, until all kinds of ``shares`` stand to each other as these do.
 
     Kinds that ``shares`` does not name are kept whole.
+
+    Raises:
+        InputError: a kind that it names has no pair, so that nothing could give it its share.
     """
-    named = {kind: pairs[kind] for kind in shares if kind in pairs}
+    named = {kind: pairs.get(kind, []) for kind in shares}
+    for kind, group in named.items():
+        if not group:
+            raise InputError(
+                f"pairs.shares: {kind}", "no pair of this kind came out", "leave it out of pairs.shares, or sample more"
+            )
     return {**pairs, **_share(named, shares)}
 
 

@@ -3,7 +3,7 @@
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,10 +145,14 @@ def train(trainer: Trainer, name: str, tokens: int, reporter: Reporter) -> dict[
         tokens: what the whole training reads, for the speed.
         reporter: where the progress goes.
 
+    Raises:
+        InputError: processes that do not train together, or divide the weights in a way that cannot be saved.
+
     Returns:
         ``log``: one entry a step with the loss and what else the trainer logs; ``steps``; and, of this process alone,
         ``seconds`` and ``tokens_per_second``.
     """
+    _check_processes(trainer)
     folder = Path(str(trainer.args.output_dir))
     with trainer.accelerator.main_process_first():  # it removes what was cut off
         checkpoint = last_checkpoint(folder)
@@ -176,6 +180,19 @@ def train(trainer: Trainer, name: str, tokens: int, reporter: Reporter) -> dict[
     }
 
 
+def _check_processes(trainer: Trainer) -> None:
+    if trainer.accelerator.num_processes != processes():
+        raise InputError(
+            "WORLD_SIZE",
+            f"says {processes()} processes, and {trainer.accelerator.num_processes} train together",
+            "start them with torchrun or accelerate launch, or unset it",
+        )
+    if trainer.is_deepspeed_enabled:
+        raise InputError("DeepSpeed", "is not supported: its weights would not be saved whole", "use DDP or FSDP2")
+    if trainer.is_fsdp_enabled and trainer.args.world_size > 1 and hasattr(trainer.model, "peft_config"):
+        raise InputError("optimize.lora_rank", "cannot be merged from weights that FSDP divides", "use DDP")
+
+
 _VOLATILE = {"epoch", "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
 
 
@@ -185,10 +202,16 @@ def _total_steps(trainer: Trainer) -> int:
     return -(-rows // batch)
 
 
-def save_model(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+def save_model(
+    trainer: Trainer,
+    tokenizer: PreTrainedTokenizerBase,
+    target: Path,
+    finish: Callable[[Path], None] | None = None,
+) -> None:
     """Save the trained model, adapters merged, as safetensors with its tokenizer at ``target``, whole or not at all.
 
-    Weights that are divided among processes are gathered; the main process writes.
+    Weights that are divided among processes are gathered; the main process writes. ``finish`` may still change the
+    folder before it is moved to its place.
     """
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
     if is_main_process():
@@ -197,6 +220,8 @@ def save_model(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, target: Pat
         with quiet_transformers():
             merged(trainer.model).save_pretrained(temporary, safe_serialization=True, state_dict=weights)
             tokenizer.save_pretrained(temporary)
+        if finish:
+            finish(temporary)
         replace_folder(temporary, target)
     trainer.accelerator.wait_for_everyone()
 

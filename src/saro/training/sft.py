@@ -12,7 +12,6 @@ from trl import SFTConfig, SFTTrainer
 from saro.config import WarmupConfig
 from saro.errors import InputError
 from saro.models import quiet_transformers
-from saro.processes import processes
 from saro.progress import Reporter
 from saro.rendering import Rendered
 from saro.training.adapters import with_adapters
@@ -76,10 +75,8 @@ def fine_tune(
         As :func:`saro.training.loop.train`, plus ``tokens`` and ``trained_tokens`` over all epochs.
 
     Raises:
-        InputError: a row without a completion, or longer than ``max_length``; several processes.
+        InputError: a row without a completion, or longer than ``max_length``.
     """
-    if processes() > 1:
-        raise InputError("warmup", f"trains in one process, not in {processes()}", "start it without a launcher")
     check_rows(rows, names, config.max_length)
     check_head(model)
     lengths = [len(row.input_ids) for row in rows]
