@@ -182,12 +182,6 @@ class OptimizeConfig(TrainingConfig):
     beta: float = Field(0.1, gt=0, description="strength of the tie to the reference model")
     loss: Literal["sigmoid", "ipo", "hinge", "robust"] = Field("sigmoid", description="sigmoid is DPO's")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of wrong preferences; sigmoid and robust")
-    step_share: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="how far the weights go from the RW model's to the trained ones; less than 1 averages the two",
-    )
     sft_weight: float = Field(0.0, ge=0, description="weight of the chosen sides' mean negative log-likelihood")
 
     @model_validator(mode="after")

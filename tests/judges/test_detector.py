@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from saro.errors import InputError
 from saro.judges.detector import FOLDER, Encoded, ReflectionDetector, _longest, encode, token_scores
 from saro.judges.reflection import Step
 from saro.policies import load_policies
@@ -52,7 +53,13 @@ def test_scores_do_not_depend_on_what_is_read_together(fresh_model):
             torch.testing.assert_close(scores, alone, rtol=1e-4, atol=1e-5)
 
 
+def test_without_weights_there_is_a_mend(tmp_path):
+    with pytest.raises(InputError, match="no weights"):
+        ReflectionDetector([], folder=tmp_path)
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(not (FOLDER / "head.safetensors").is_file(), reason="the detector has not been trained yet")
 def test_it_says_what_it_said_when_it_was_measured():
     """A part of the test steps; benchmarks/reflection_detector.py measures all of them."""
     rows = _rows("test")[:60]

@@ -1,8 +1,8 @@
 """The local reflection detector: a low-rank adapter of the embedded student's lower layers, and a linear head.
 
 It reads a chain once, from the prompt on, and scores each step by the mean over its tokens of a linear function of
-their hidden states. A step that names a policy reflects in any case. How it was trained and how well it agrees with
-labels that it has not seen stands in docs/results/reflection.md.
+their hidden states. A step that names a policy reflects in any case. benchmarks/reflection_detector.py trains it
+and measures how well it agrees with labels that it has not seen.
 """
 
 import re
@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saro.errors import InputError
 from saro.judges.reflection import NONE, REFLECTS, Step, named_policy
 from saro.models import EMBEDDED, load_tokenizer, quiet_transformers, resolve
 from saro.records import Reflection
@@ -34,9 +35,18 @@ class ReflectionDetector:
         policies: ids of the policies that a step may name.
         device: torch device.
         folder: of the adapter and the head.
+
+    Raises:
+        InputError: there are no weights in the folder.
     """
 
     def __init__(self, policies: Sequence[str], device: str = "cpu", folder: Path = FOLDER) -> None:
+        if not (folder / "head.safetensors").is_file():
+            raise InputError(
+                folder,
+                "holds no weights of the reflection detector",
+                "train them: python benchmarks/reflection_detector.py --train",
+            )
         self._policies, self._device, self._folder = policies, device, folder
 
     def judge(self, steps: Sequence[Step]) -> list[Reflection]:

@@ -66,14 +66,19 @@ def rollout(
         journal: where finished units are kept.
         reporter: where progress goes.
 
+    Raises:
+        InputError: no prompts; a server that does not do; no weights of the reflection detector.
+
     Returns:
         Timing: ``seconds`` of sampling and ``tokens_per_second`` decoded; tokens that leaves share count once.
     """
     from saro.engines.local import Sampling
     from saro.engines.server import ServerTreeEngine
     from saro.engines.trees import TreeEngine
+    from saro.judges.detector import ReflectionDetector
     from saro.rendering import load_renderer
 
+    detector = ReflectionDetector(list(policies), compute.device) if config.reflections else None
     prompts = load_prompts(config.prompts, config.limit)
     renderer = load_renderer(model)
     identity = fingerprint(model)
@@ -103,11 +108,9 @@ def rollout(
         for plan, found in zip(plans, grown, strict=True):
             corrected += [_read(renderer, prompts[plan.tree], leaf, builders[plan.tree], plan) for leaf in found]
             trees[plan.tree] = builders[plan.tree].tree()
-    if config.reflections:
-        from saro.judges.detector import ReflectionDetector
-
+    if detector:
         reporter.say("judging every step for reflection")
-        trees = judge_steps(trees, ReflectionDetector(list(policies), compute.device), renderer.decode)
+        trees = judge_steps(trees, detector, renderer.decode)
     write_jsonl(out / "trees.jsonl", trees)
     write_json(out / "summary.json", _summary(trees, sampled, corrected))
     speed = engine.tokens / engine.seconds if engine.seconds else 0.0

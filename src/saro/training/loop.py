@@ -3,7 +3,7 @@
 import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,16 +202,10 @@ def _total_steps(trainer: Trainer) -> int:
     return -(-rows // batch)
 
 
-def save_model(
-    trainer: Trainer,
-    tokenizer: PreTrainedTokenizerBase,
-    target: Path,
-    finish: Callable[[Path], None] | None = None,
-) -> None:
+def save_model(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
     """Save the trained model, adapters merged, as safetensors with its tokenizer at ``target``, whole or not at all.
 
-    Weights that are divided among processes are gathered; the main process writes. ``finish`` may still change the
-    folder before it is moved to its place.
+    Weights that are divided among processes are gathered; the main process writes.
     """
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
     if is_main_process():
@@ -220,8 +214,6 @@ def save_model(
         with quiet_transformers():
             merged(trainer.model).save_pretrained(temporary, safe_serialization=True, state_dict=weights)
             tokenizer.save_pretrained(temporary)
-        if finish:
-            finish(temporary)
         replace_folder(temporary, target)
     trainer.accelerator.wait_for_everyone()
 

@@ -24,7 +24,6 @@ from saro.processes import is_main_process, processes
 from saro.progress import Reporter
 from saro.records import Pair
 from saro.training.adapters import with_adapters
-from saro.training.averaging import average, copied
 from saro.training.log_probs import check_head
 from saro.training.loop import one_device, save_model, train, training_arguments
 from saro.training.losses import preference_loss
@@ -315,8 +314,6 @@ def optimize_preferences(
     arguments = training_arguments(
         config, out / "checkpoints", count, 1, seed, device, dtype, remove_unused_columns=False, label_names=[]
     )
-    averages = config.step_share < 1 and is_main_process()
-    start = copied(model) if averages else {}
     with quiet_transformers():
         trainer = PreferenceTrainer(
             model=scores_when_called(with_adapters(model, config, seed)),
@@ -327,11 +324,6 @@ def optimize_preferences(
         )
     tokens = sum(lay(batch).tokens for batch in batches)
     result = train(trainer, "training", tokens, reporter)
-    save_model(
-        trainer,
-        tokenizer,
-        out / "model",
-        (lambda folder: average(start, folder, config.step_share)) if averages else None,
-    )
+    save_model(trainer, tokenizer, out / "model")
     unshared = sum(len(side.token_ids) for batch in batches for side in sides_of(batch))
     return {**result, "tokens": tokens, "tokens_unshared": unshared, "pairs": len(pairs)}
