@@ -134,7 +134,7 @@ class _Stages:
         self._check_inputs()
         changed = self._stage(
             "synthesize",
-            config.synthesize.model_dump(),
+            config.synthesize.model_dump(mode="json"),
             {
                 "prompts": sha256_file(self._existing(config.synthesize.prompts)),
                 "teacher": self._teacher(),
@@ -144,28 +144,30 @@ class _Stages:
         )
         changed |= self._stage(
             "warmup",
-            {**config.warmup.model_dump(), **common},
+            {**config.warmup.model_dump(mode="json"), **common},
             {"student": self._student, "ritd": sha256_file(place.ritd)},
             self._warmup,
         )
         rw = self._output("warmup")
         changed |= self._stage(
             "rollout",
-            {**config.rollout.model_dump(), **common},
+            {**config.rollout.model_dump(mode="json"), **common},
             {"RW model": rw, "prompts": sha256_file(self._existing(config.rollout.prompts)), "policies": policies},
             self._rollout,
         )
-        changed |= self._stage("pairs", config.pairs.model_dump(), {"trees": sha256_file(place.trees)}, self._pairs)
+        changed |= self._stage(
+            "pairs", config.pairs.model_dump(mode="json"), {"trees": sha256_file(place.trees)}, self._pairs
+        )
         changed |= self._stage(
             "optimize",
-            {**config.optimize.model_dump(), **common},
+            {**config.optimize.model_dump(mode="json"), **common},
             {"RW model": rw, "pairs": sha256_file(place.pairs)},
             self._optimize,
         )
         capability = config.evaluate.capability
         changed |= self._stage(
             "evaluate",
-            {**config.evaluate.model_dump(), "device": config.device, "dtype": config.dtype},
+            {**config.evaluate.model_dump(mode="json"), "device": config.device, "dtype": config.dtype},
             {
                 "student": self._student,
                 "RW model": rw,
