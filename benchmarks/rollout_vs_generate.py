@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from saro.engines.branching import grow
+from saro.engines.branching import Shape, grow
 from saro.engines.local import Sampling
 from saro.files import write_json
 from saro.models import choose_compute, load_model
@@ -49,8 +49,8 @@ def main() -> None:
 
     def trees(seed: int) -> int:
         seeds = [seed * 1000 + place for place in range(len(prompts))]
-        sampling = Sampling(MOST, 1.0, 0.95)
-        found, taken = grow(model, prompts, seeds, BRANCHING, sampling, renderer.ends_step, renderer.eos, chains)
+        shape = Shape(BRANCHING, Sampling(MOST, 1.0, 0.95), renderer.ends_step, renderer.eos)
+        found, taken = grow(model, prompts, seeds, shape, chains)
         idle["trees"].append(1 - taken.tokens / taken.slots)
         tokens = sum(len(leaf.token_ids) for leaves in found for leaf in leaves)
         shared.append(tokens / taken.tokens)

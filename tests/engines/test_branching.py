@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saro.engines.branching import grow
+from saro.engines.branching import Shape, grow
 from saro.engines.local import Sampling
 from saro.models import load_model
 from saro.training.packing import unique_tokens
@@ -17,14 +17,18 @@ def ends_step(token_ids):
     return token_ids[-1] in ENDS
 
 
+ENDLESS = Shape((2, 2), Sampling(40), ends_step, frozenset())
+
+
 @pytest.fixture(scope="module")
 def model(tiny_student):
     return load_model(str(tiny_student), "cpu", torch.float32)
 
 
-def grown(model, capacity, **more):
+def grown(model, capacity, max_step_tokens=None):
     # The whole distribution: at a nucleus's edge the last bit of a number would decide.
-    return grow(model, PROMPTS, range(4), (3, 2, 2), Sampling(40, 1.0), ends_step, EOS, capacity, **more)
+    shape = Shape((3, 2, 2), Sampling(40, 1.0), ends_step, EOS, max_step_tokens)
+    return grow(model, PROMPTS, range(4), shape, capacity)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +41,7 @@ def grown(model, capacity, **more):
 )
 def test_greedy_is_what_generate_gives(make_student, arch, config):
     model = load_model(str(make_student(arch, **config)), "cpu", torch.float32)
-    found, _ = grow(model, PROMPTS, [0] * 4, (2, 2), Sampling(40), ends_step, frozenset(), 5)
+    found, _ = grow(model, PROMPTS, [0] * 4, ENDLESS, 5)
     for prompt, leaves in zip(PROMPTS, found, strict=True):
         options = {"do_sample": False, "max_new_tokens": 40, "eos_token_id": None, "pad_token_id": 1}
         expected = model.generate(torch.tensor([prompt]), **options)[0, len(prompt) :].tolist()
@@ -71,7 +75,7 @@ def test_no_shared_token_is_decoded_twice(model):
     assert sum(len(leaf.token_ids) for leaves in found for leaf in leaves) > taken.tokens
     # siblings may say the same by chance; the tree has no more tokens than were decoded
     assert taken.tokens >= sum(unique_tokens([leaf.token_ids for leaf in leaves]) for leaves in found)
-    _, taken = grow(model, PROMPTS, [0] * 4, (2, 2), Sampling(40), ends_step, frozenset(), 5)
+    _, taken = grow(model, PROMPTS, [0] * 4, ENDLESS, 5)
     assert taken.slots >= taken.tokens
 
 

@@ -13,7 +13,7 @@ import torch
 
 from real_servers import serving as serving_for_real
 from real_servers import vllm
-from saro.engines.branching import grow
+from saro.engines.branching import Shape, grow
 from saro.engines.local import Sampling
 from saro.engines.server import ServerTreeEngine
 from saro.errors import InputError
@@ -79,12 +79,16 @@ def like_vllm(taught_student):
     return answer
 
 
-def _engine(url, renderer, journal):
-    return ServerTreeEngine(url, "served", "the model", renderer.eos, journal, connections=3)
+def _engine(url, journal):
+    return ServerTreeEngine(url, "served", "the model", journal, connections=3)
 
 
-def _grow(engine, prompts, renderer, seeds=None, sampling=GREEDY, most=None):
-    return engine.grow(prompts, seeds or range(len(prompts)), (2, 2), sampling, most, renderer.ends_step, Silent())
+def _shape(renderer, sampling=GREEDY, most=None):
+    return Shape((2, 2), sampling, renderer.ends_step, renderer.eos, most)
+
+
+def _grow(engine, prompts, renderer, seeds=None):
+    return engine.grow(prompts, seeds or range(len(prompts)), _shape(renderer), Silent())
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +101,11 @@ def prompts(taught_student, demo):
 def test_trees_are_those_of_the_engine_in_process(taught_student, like_vllm, prompts, tmp_path, most):
     renderer = load_renderer(str(taught_student))
     model = load_model(str(taught_student), "cpu", torch.float32)
-    local, taken = grow(
-        model, prompts, [0] * len(prompts), (2, 2), GREEDY, renderer.ends_step, renderer.eos, 8, max_step_tokens=most
-    )
+    shape = _shape(renderer, most=most)
+    local, taken = grow(model, prompts, [0] * len(prompts), shape, 8)
     with serving(like_vllm) as (url, _), Journal(tmp_path / "journal.sqlite") as journal:
-        engine = _engine(url, renderer, journal)
-        found = _grow(engine, prompts, renderer, most=most)
+        engine = _engine(url, journal)
+        found = engine.grow(prompts, [0] * len(prompts), shape, Silent())
     for tree, expected in zip(found, local, strict=True):
         assert [(leaf.token_ids, leaf.finish) for leaf in tree] == [(leaf.token_ids, leaf.finish) for leaf in expected]
         for leaf, same in zip(tree, expected, strict=True):
@@ -116,7 +119,7 @@ def test_siblings_have_seeds_of_their_own_that_do_not_depend_on_the_order(taught
     for name, order in (("one", prompts[:2]), ("two", prompts[1::-1])):
         with serving(like_vllm) as (url, asked), Journal(tmp_path / f"{name}.sqlite") as journal:
             seeds = [5 + prompts.index(prompt) for prompt in order]
-            _grow(_engine(url, renderer, journal), order, renderer, seeds)
+            _grow(_engine(url, journal), order, renderer, seeds)
         seen.append(sorted((body["prompt"], body["seed"]) for body in asked))
         assert len({(*body["prompt"], body["seed"]) for body in asked}) == len(asked)
         assert all(body["path"] == "/v1/completions" and body["return_token_ids"] for body in asked)
@@ -126,11 +129,11 @@ def test_siblings_have_seeds_of_their_own_that_do_not_depend_on_the_order(taught
 def test_finished_trees_are_not_asked_for_again(taught_student, like_vllm, prompts, tmp_path):
     renderer = load_renderer(str(taught_student))
     with Journal(tmp_path / "journal.sqlite") as journal, serving(like_vllm) as (url, asked):
-        first = _grow(_engine(url, renderer, journal), prompts[:2], renderer)
+        first = _grow(_engine(url, journal), prompts[:2], renderer)
         count = len(asked)
-        assert _grow(_engine(url, renderer, journal), prompts[:2], renderer) == first
+        assert _grow(_engine(url, journal), prompts[:2], renderer) == first
         assert len(asked) == count
-        _grow(_engine(url, renderer, journal), prompts[:3], renderer)
+        _grow(_engine(url, journal), prompts[:3], renderer)
         assert {tuple(body["prompt"][: len(prompts[2])]) for body in asked[count:]} == {prompts[2]}
 
 
@@ -151,7 +154,7 @@ def test_a_server_that_will_not_do_is_said(taught_student, prompts, tmp_path, an
         Journal(tmp_path / "journal.sqlite") as journal,
         pytest.raises(InputError) as error,
     ):
-        _grow(_engine(url, renderer, journal), prompts, renderer)
+        _grow(_engine(url, journal), prompts, renderer)
     assert said in str(error.value)
 
 
@@ -164,20 +167,19 @@ def test_vllm_grows_trees_of_the_model_that_it_serves(embedded, tmp_path):
     renderer = load_renderer(embedded)
     texts = ["List three fruits, with a blank line between them.", "How do I bake bread? Explain in short paragraphs."]
     prompts = [renderer.prompt_ids(text) for text in texts * 4]
-    sampling = Sampling(max_new_tokens=96, temperature=0.8, top_p=0.95)
+    seeds = range(len(prompts))
+    shape = _shape(renderer, Sampling(max_new_tokens=96, temperature=0.8, top_p=0.95))
     with serving_for_real(vllm(python, embedded), tmp_path / "log", seconds=600) as url:
         with Journal(tmp_path / "journal.sqlite") as journal:
-            engine = ServerTreeEngine(url, "student", "the model", renderer.eos, journal, connections=8)
-            trees = _grow(engine, prompts, renderer, sampling=sampling)
+            engine = ServerTreeEngine(url, "student", "the model", journal, connections=8)
+            trees = engine.grow(prompts, seeds, shape, Silent())
         metrics = urllib.request.urlopen(url.removesuffix("/v1") + "/metrics", timeout=10).read().decode()
     hits = [line.split()[-1] for line in metrics.splitlines() if line.startswith("vllm:prefix_cache_hits_total")]
     assert float(hits[0]) > 0
     assert len({leaf.token_ids for tree in trees for leaf in tree}) > len(prompts)
     assert any(len(tree) > 2 for tree in trees)  # some have blank lines to branch at
     model = load_model(embedded, "cpu", torch.float32)
-    local, _ = grow(
-        model, prompts, range(len(prompts)), (2, 2), sampling, renderer.ends_step, renderer.eos, capacity=16
-    )
+    local, _ = grow(model, prompts, seeds, shape, capacity=16)
 
     def length(forest):
         return fmean(len(leaf.token_ids) for tree in forest for leaf in tree)

@@ -23,6 +23,25 @@ _REBUILD_AT = 0.15  # share of slots to be emptied or filled from which moving t
 
 
 @dataclass(frozen=True)
+class Shape:
+    """How trees are sampled.
+
+    Attributes:
+        branching: children at the beginning, and at the end of the first steps, one number each.
+        sampling: temperature, top-p and the limit of new tokens of a chain.
+        ends_step: whether a completion's tokens end with the end of a reasoning step.
+        eos: ids that end a turn.
+        max_step_tokens: a chain whose step, or answer, grows longer is cut off; None: none is.
+    """
+
+    branching: tuple[int, ...]
+    sampling: Sampling
+    ends_step: Callable[[Sequence[int]], bool]
+    eos: frozenset[int]
+    max_step_tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class Leaf:
     """A whole chain: its tokens, their log-probs under the model (at temperature 1, in nats), and how it ended."""
 
@@ -65,12 +84,8 @@ def grow(
     model: "PreTrainedModel",
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[int],
-    branching: Sequence[int],
-    sampling: Sampling,
-    ends_step: Callable[[Sequence[int]], bool],
-    eos: frozenset[int],
+    shape: Shape,
     capacity: int,
-    max_step_tokens: int | None = None,
     on_leaf: Callable[[], None] | None = None,
 ) -> tuple[list[list[Leaf]], Decoded]:
     """Sample a tree of chains for each prompt.
@@ -79,12 +94,8 @@ def grow(
         model: a causal LM in evaluation mode.
         prompts: P sequences of token ids.
         seeds: P seeds; each child has a random stream of its own, from its prompt's seed and its path in the tree.
-        branching: children at the beginning, and at the end of the first steps, one number each.
-        sampling: temperature, top-p and the limit of new tokens of a chain.
-        ends_step: whether a completion's tokens end with the end of a reasoning step.
-        eos: ids that end a turn.
+        shape: of every tree.
         capacity: most rows decoded at once.
-        max_step_tokens: a chain whose step, or answer, grows longer is cut off; None: none is.
         on_leaf: called as each chain ends.
 
     Returns:
@@ -95,7 +106,7 @@ def grow(
     waiting: list[_Row] = []
     for prompt in reversed(range(len(prompts))):
         root = _Row(prompt, (), list(prompts[prompt]), 0, [], _stream(seeds[prompt], ()))
-        waiting += reversed(_children(root, branching[0], seeds[prompt]))
+        waiting += reversed(_children(root, shape.branching[0], seeds[prompt]))
     slots = _Slots(model)
     while waiting or any(not row.ended for row in slots.rows):
         live = sum(not row.ended for row in slots.rows)
@@ -104,7 +115,7 @@ def grow(
             taken.prefilled += slots.rebuild([waiting.pop() for _ in range(room)])
         logits = slots.decode()
         taken.slots += len(slots.rows)
-        tokens = choose(logits, sampling, [row.stream for row in slots.rows])
+        tokens = choose(logits, shape.sampling, [row.stream for row in slots.rows])
         log_probs = torch.log_softmax(logits.float(), -1).gather(1, tokens[:, None])[:, 0]
         for row, token, log_prob in zip(slots.rows, tokens.tolist(), log_probs.tolist(), strict=True):
             if row.ended:
@@ -113,8 +124,8 @@ def grow(
             row.token_ids.append(token)
             row.log_probs.append(round(log_prob, 5))
             row.own, row.step = row.own + 1, row.step + 1
-            finish: Finish | None = "stop" if token in eos else None
-            if finish is None and (row.own == sampling.max_new_tokens or row.step == max_step_tokens):
+            finish: Finish | None = "stop" if token in shape.eos else None
+            if finish is None and (row.own == shape.sampling.max_new_tokens or row.step == shape.max_step_tokens):
                 finish = "length"
             if finish is not None:
                 row.ended = True
@@ -122,10 +133,10 @@ def grow(
                 found[row.prompt][row.path] = Leaf(own, tuple(row.log_probs), finish)
                 if on_leaf:
                     on_leaf()
-            elif ends_step(row.token_ids[len(row.token_ids) - row.own :]):
+            elif shape.ends_step(row.token_ids[len(row.token_ids) - row.own :]):
                 row.step = 0
-                if len(row.path) < len(branching):
-                    first, *others = _children(row, branching[len(row.path)], seeds[row.prompt])
+                if len(row.path) < len(shape.branching):
+                    first, *others = _children(row, shape.branching[len(row.path)], seeds[row.prompt])
                     row.path, row.stream = first.path, first.stream
                     waiting += reversed(others)
     return [[leaf for _, leaf in sorted(leaves.items())] for leaves in found], taken

@@ -9,11 +9,11 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from saro.engines.branching import Leaf
+from saro.engines.branching import Leaf, Shape
 from saro.engines.local import Sampling
 from saro.errors import InputError
 from saro.files import sha256_json
@@ -35,7 +35,6 @@ class ServerTreeEngine:
         served: what the server calls the model. It must be the one that ``fingerprint`` is of, which nobody checks: a
             server that was started before the model was trained anew serves the old one.
         fingerprint: of the model.
-        eos: ids that end a turn.
         journal: where finished trees are kept.
         connections: most requests at once.
 
@@ -44,32 +43,28 @@ class ServerTreeEngine:
         tokens: tokens decoded in that time.
     """
 
-    def __init__(
-        self, url: str, served: str, fingerprint: str, eos: frozenset[int], journal: Journal, connections: int
-    ) -> None:
+    def __init__(self, url: str, served: str, fingerprint: str, journal: Journal, connections: int) -> None:
         self.seconds, self.tokens = 0.0, 0
         self._url, self._served, self._fingerprint = url, served, fingerprint
-        self._eos, self._journal, self._connections = eos, journal, connections
+        self._journal, self._connections = journal, connections
 
     def grow(
-        self,
-        prompts: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        branching: Sequence[int],
-        sampling: Sampling,
-        max_step_tokens: int | None,
-        ends_step: Callable[[Sequence[int]], bool],
-        reporter: Reporter,
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], shape: Shape, reporter: Reporter
     ) -> list[list[Leaf]]:
         """A tree for each prompt, as :func:`saro.engines.branching.grow` has it; in the order of ``prompts``.
 
         Raises:
             InputError: openai is not installed; the server cannot be reached, refuses, or gives no token ids.
         """
-        settings = [self._fingerprint, self._served, list(branching), asdict(sampling), max_step_tokens]
+        settings = [
+            self._fingerprint,
+            self._served,
+            list(shape.branching),
+            asdict(shape.sampling),
+            shape.max_step_tokens,
+        ]
         keys = [sha256_json([*settings, list(prompt), seed]) for prompt, seed in zip(prompts, seeds, strict=True)]
         found = {place: unit for place, key in enumerate(keys) if (unit := self._journal.get(key)) is not None}
-        shape = _Shape(tuple(branching), sampling, max_step_tokens, ends_step, self._eos)
 
         async def tree(place: int, server: "_Server", room: asyncio.Semaphore) -> None:
             async with room:
@@ -103,18 +98,7 @@ class ServerTreeEngine:
         ]
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """What the trees of one call share."""
-
-    branching: tuple[int, ...]
-    sampling: Sampling
-    max_step_tokens: int | None
-    ends_step: Callable[[Sequence[int]], bool]
-    eos: frozenset[int]
-
-
-async def _grow(server: "_Server", prompt: list[int], seed: int, shape: _Shape) -> tuple[list[Leaf], int]:
+async def _grow(server: "_Server", prompt: list[int], seed: int, shape: Shape) -> tuple[list[Leaf], int]:
     """One tree's leaves, in the order of their paths, and the tokens decoded for them."""
     decoded = 0
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from saro.engines.branching import Leaf, grow
-from saro.engines.local import Sampling
+from saro.engines.branching import Leaf, Shape, grow
 from saro.files import sha256_json
 from saro.journal import Journal
 from saro.models import Compute, load_model
@@ -29,26 +28,17 @@ class TreeEngine:
         tokens: tokens decoded in that time.
     """
 
-    def __init__(
-        self, name: str, fingerprint: str, eos: frozenset[int], compute: Compute, journal: Journal, capacity: int
-    ) -> None:
+    def __init__(self, name: str, fingerprint: str, compute: Compute, journal: Journal, capacity: int) -> None:
         self.seconds, self.tokens = 0.0, 0
-        self._name, self._fingerprint, self._eos = name, fingerprint, eos
+        self._name, self._fingerprint = name, fingerprint
         self._compute, self._journal, self._capacity = compute, journal, capacity
         self._model: PreTrainedModel | None = None
 
     def grow(
-        self,
-        prompts: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        branching: Sequence[int],
-        sampling: Sampling,
-        max_step_tokens: int | None,
-        ends_step: Callable[[Sequence[int]], bool],
-        reporter: Reporter,
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], shape: Shape, reporter: Reporter
     ) -> list[list[Leaf]]:
         """A tree for each prompt, as :func:`saro.engines.branching.grow` has it; in the order of ``prompts``."""
-        leaves = math.prod(branching)
+        leaves = math.prod(shape.branching)
         size = max(1, _FILLS * self._capacity // leaves)
         order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
         found: dict[int, list[Leaf]] = {}
@@ -62,50 +52,24 @@ class TreeEngine:
 
             for start in range(0, len(order), size):
                 rows = order[start : start + size]
-                unit = self._unit(
-                    [list(prompts[row]) for row in rows],
-                    [seeds[row] for row in rows],
-                    list(branching),
-                    sampling,
-                    max_step_tokens,
-                    ends_step,
-                    count,
-                )
+                unit = self._unit([list(prompts[row]) for row in rows], [seeds[row] for row in rows], shape, count)
                 found.update(zip(rows, unit, strict=True))
                 ended = leaves * len(found)
                 progress.update(len(found), f"{self.tokens / self.seconds:.0f} tokens/s" if self.seconds else "")
         return [found[row] for row in range(len(prompts))]
 
     def _unit(
-        self,
-        prompts: list[list[int]],
-        seeds: list[int],
-        branching: list[int],
-        sampling: Sampling,
-        max_step_tokens: int | None,
-        ends_step: Callable[[Sequence[int]], bool],
-        on_leaf: Callable[[], None],
+        self, prompts: list[list[int]], seeds: list[int], shape: Shape, on_leaf: Callable[[], None]
     ) -> list[list[Leaf]]:
         compute = [self._compute.device, str(self._compute.dtype), self._capacity]
-        settings = [asdict(sampling), branching, max_step_tokens]
+        settings = [asdict(shape.sampling), list(shape.branching), shape.max_step_tokens]
         key = sha256_json([self._fingerprint, compute, settings, prompts, seeds])
         unit = self._journal.get(key)
         if unit is None:
             if self._model is None:
                 self._model = load_model(self._name, self._compute.device, self._compute.dtype)
             started = time.monotonic()
-            trees, decoded = grow(
-                self._model,
-                prompts,
-                seeds,
-                branching,
-                sampling,
-                ends_step,
-                self._eos,
-                self._capacity,
-                max_step_tokens,
-                on_leaf,
-            )
+            trees, decoded = grow(self._model, prompts, seeds, shape, self._capacity, on_leaf)
             unit = {
                 "trees": [[[leaf.token_ids, leaf.log_probs, leaf.finish] for leaf in tree] for tree in trees],
                 "seconds": time.monotonic() - started,
