@@ -32,8 +32,9 @@ def data_card(pack: Pack) -> str:
         categories=_categories(pack),
         lengths=_lengths(pack),
         techniques={
-            "training and roll-outs": _techniques(pack, ("train", "rollout")),
-            "held-out": _techniques(pack, ("heldout",)),
+            "training": _techniques(pack, "train"),
+            "roll-outs": _techniques(pack, "rollout"),
+            "held-out": _techniques(pack, "heldout"),
         },
         short=sum(len(prompt.text.split()) <= _SHORT for prompt in pack.prompts["train"]),
         SHORT=_SHORT,
@@ -73,8 +74,8 @@ def _lengths(pack: Pack) -> str:
     return _table(["words", "least", "median", "most"], rows)
 
 
-def _techniques(pack: Pack, splits: Sequence[str]) -> list[tuple[str, int]]:
-    counts = Counter(str(prompt.technique) for split in splits for prompt in pack.of_kind(split, "jailbreak"))
+def _techniques(pack: Pack, split: str) -> list[tuple[str, int]]:
+    counts = Counter(str(prompt.technique) for prompt in pack.of_kind(split, "jailbreak"))
     return sorted(counts.items())
 
 
