@@ -27,6 +27,24 @@ def test_an_empty_recipe_gives_the_defaults(tmp_path):
     assert load_config(recipe(tmp_path, "# nothing yet\n")) == RunConfig()
 
 
+def test_a_recipe_begins_from_another_one(tmp_path):
+    (tmp_path / "more").mkdir()
+    recipe(tmp_path, "seed: 7\nstudent: mine\nwarmup: {epochs: 3, batch_size: 4}\n")
+    (tmp_path / "more" / "half.yaml").write_text("extends: ../recipe.yaml\nwarmup: {epochs: 1}\n")
+    (tmp_path / "more" / "last.yaml").write_text("extends: half.yaml\nseed: 8\npairs: {shuffled: true}\n")
+    config = load_config(tmp_path / "more" / "last.yaml", ["warmup.batch_size=8"])
+    assert (config.seed, config.student, config.warmup.epochs, config.warmup.batch_size) == (8, "mine", 1, 8)
+    assert config.pairs.shuffled
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("extends: recipe.yaml", "comes back to itself"), ("extends: 3", "found 3")]
+)
+def test_a_recipe_that_begins_from_none_is_an_error(tmp_path, text, said):
+    with pytest.raises(InputError, match=said):
+        load_config(recipe(tmp_path, text))
+
+
 @pytest.mark.parametrize("text", ["1e-5", "1.0e-5", "0.00001"])
 def test_numbers_as_people_write_them(tmp_path, text):
     assert load_config(None, [f"warmup.learning_rate={text}"]).warmup.learning_rate == 1e-5

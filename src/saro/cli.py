@@ -174,7 +174,8 @@ def rollout(
     policies = load_policies(Path(config.policies) if config.policies else None)
     compute = choose_compute(config.device, config.dtype)
     with Journal(out / "journal.sqlite") as journal:
-        _echo(rollout(config.rollout, policies, model, out, config.seed, compute, journal, reporter()))
+        asked = out / "reflections.sqlite"
+        _echo(rollout(config.rollout, policies, model, out, config.seed, compute, journal, asked, reporter()))
 
 
 @app.command()
@@ -185,7 +186,7 @@ def pairs(
     recipe: Recipe = None,
     overrides: Set = None,
 ) -> None:
-    """Build preference pairs from trees: outcome, divergence, early-reflection and intervention."""
+    """Build preference pairs from trees: outcome, divergence, early-reflection, intervention; or shorter, a control."""
     from saro.stages.pairs import build_pairs
 
     _echo(build_pairs(_config(recipe, overrides).pairs, trees, model, out))

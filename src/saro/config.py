@@ -131,14 +131,26 @@ class RolloutConfig(Section):
     interventions: int = Field(
         4, ge=0, description="chains sampled behind a reflection put in, where all of a prompt's own are undesirable"
     )
-    reflections: bool = Field(
-        False, description="judge every step for reflection, by the local detector; what early-reflection pairs need"
+    reflections: bool = Field(False, description="judge every step for reflection; what early-reflection pairs need")
+    reflection_judge: str | None = Field(
+        None, description="a model that judges the steps, as Inspect writes it; none: the local detector"
     )
+    reflection_judge_url: Url | None = None
+    reflection_price: tuple[Dollars, Dollars] | None = Field(
+        None, description="of that model: dollars a million tokens, in and out; none: its list price, where known"
+    )
+    reflection_budget: float | None = Field(None, gt=0, description="most dollars that judging the steps may take")
     batch_size: int = Field(64, ge=1, description="most chains decoded at once, or most requests to the server")
     server: Url | None = Field(
         None, description="address of a vLLM server that serves the RW model, with /v1; none: sampled in process"
     )
     served_model: str | None = Field(None, description="what the server calls it; none: the model's path or id")
+
+    @model_validator(mode="after")
+    def _judge_is_asked(self) -> Self:
+        if self.reflection_judge and not self.reflections:
+            raise ValueError("reflection_judge judges nothing without reflections: set rollout.reflections to true")
+        return self
 
     @field_validator("branching")
     @classmethod
@@ -154,7 +166,8 @@ class PairsConfig(Section):
     kinds: tuple[PairKind, ...] = Field(
         ("outcome", "divergence", "early-reflection", "intervention"),
         min_length=1,
-        description="outcome is OP-COT, the others PP-COT; those whose material the rollout did not make give none",
+        description="outcome is OP-COT, the next three PP-COT; shorter, a control, is of chains that reflect as soon;"
+        " those whose material the rollout did not make give none",
     )
     shares: dict[PairKind, Share] = Field(
         {}, description="of the kinds named here among each other, before lengths are balanced; none: as is"
@@ -162,6 +175,9 @@ class PairsConfig(Section):
     min_value_gap: float = Field(0.5, gt=0, le=1, description="divergence: least difference of the siblings' values")
     min_chosen_value: float = Field(0.8, ge=0, le=1, description="divergence: least value of the chosen sibling")
     min_reflection_gap: int = Field(1, ge=1, description="early-reflection: least difference of the steps' numbers")
+    min_shortening: float = Field(
+        0.1, gt=0, lt=1, description="shorter: least share of the rejected side's tokens that the chosen one saves"
+    )
     max_per_prompt: int = Field(2, ge=1, description="most pairs of one kind from one prompt")
     max_per_node: int | None = Field(None, ge=1, description="most of them that part at one node; none: no limit")
     benign_share: float | None = Field(
@@ -170,8 +186,9 @@ class PairsConfig(Section):
         lt=1,
         description="share of benign prompts' pairs, of each kind, before lengths are balanced; none: as is",
     )
-    balance_lengths: bool = Field(True, description="drop pairs until length is no signal")
+    balance_lengths: bool = Field(True, description="drop pairs until length is no signal; never of the kind shorter")
     length_tolerance: float = Field(0.1, gt=0, description="|mean chosen − rejected| over mean length, for each kind")
+    shuffled: bool = Field(False, description="a control: every other pair, by a hash of its id, has its sides swapped")
 
 
 class OptimizeConfig(TrainingConfig):
@@ -222,12 +239,14 @@ class RunConfig(Section):
 def load_config(recipe: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a recipe (YAML) and apply ``key=value`` overrides; relative paths in a recipe are left as they are.
 
+    A recipe may begin from another one: ``extends`` names it, from where the recipe stands; its own keys win.
+
     Raises:
         InputError: no such recipe, not YAML, an unknown key (with the nearest known one), a value of the wrong type.
     """
     values: dict[str, Any] = {}
     if recipe is not None:
-        values = _read_recipe(recipe)
+        values = _read_recipe(recipe, ())
     for override in overrides:
         _apply(values, override)
     origin = recipe if recipe is not None else "--set"
@@ -242,7 +261,24 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_recipe(recipe: Path) -> dict[str, Any]:
+def _read_recipe(recipe: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
+    values = _read_mapping(recipe)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str) or recipe.resolve() in extending:
+        found = "comes back to itself" if isinstance(base, str) else f"found {base!r}"
+        raise InputError(
+            f"{recipe}: extends", f"another recipe was expected ({found})", "name one, from this one's place"
+        )
+    whole = _read_recipe(recipe.parent / base, (*extending, recipe.resolve()))
+    for key, value in values.items():
+        both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+        whole[key] = {**whole[key], **value} if both else value
+    return whole
+
+
+def _read_mapping(recipe: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -272,8 +272,8 @@ class _Stages:
         config = self._config
         with self._journal() as journal:
             policies = load_policies(self._policies)
-            rw, compute = str(self.place.rw), self._compute()
-            return rollout(config.rollout, policies, rw, out, config.seed, compute, journal, self._reporter)
+            rw, compute, asked = str(self.place.rw), self._compute(), self.place.folder / "reflections.sqlite"
+            return rollout(config.rollout, policies, rw, out, config.seed, compute, journal, asked, self._reporter)
 
     def _pairs(self, out: Path) -> dict[str, object]:
         from saro.stages.pairs import build_pairs

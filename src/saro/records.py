@@ -12,7 +12,7 @@ LABEL_OF_KIND: dict[Kind, Label] = {
     "lookalike": "benign",
     "ordinary": "benign",
 }
-PairKind = Literal["outcome", "divergence", "early-reflection", "intervention"]
+PairKind = Literal["outcome", "divergence", "early-reflection", "intervention", "shorter"]
 Finish = Literal["stop", "length"]
 
 

@@ -17,6 +17,8 @@ from saro.stages.pairs import (
     outcome_pairs,
     share_directions,
     share_kinds,
+    shorter_pairs,
+    shuffle,
 )
 from saro.trees import TreeBuilder, path, value
 
@@ -192,6 +194,42 @@ def test_chains_that_reflect_alike_or_were_not_judged_give_no_early_reflection_p
     assert early_reflection_pairs(alike, CONFIG, renderer) == []
     unwished = _judged(grow("harmful", (EARLY, True), (NEVER, False)), renderer)
     assert early_reflection_pairs(unwished, CONFIG, renderer) == []
+
+
+def test_shorter_pairs_differ_in_nothing_but_length(grow, renderer):
+    """The control for early reflection: both sides reflect as soon, or not at all."""
+    long = _reply("It may harm.", "Well, let me think about this for a while longer than I need to.", "I can't.")
+    tree = _judged(grow("harmful", (EARLY, True), (long, True), (LATE, True), (UNSAFE, False)), renderer)
+    [pair] = shorter_pairs(tree, CONFIG, renderer)
+    assert (pair.chosen[0].content, pair.rejected[0].content) == (EARLY, long)
+    assert pair.kind == "shorter"
+    first, second = pair.provenance.first_reflections
+    assert first == second
+    assert len(pair.chosen_ids) < len(pair.rejected_ids)
+    assert shorter_pairs(tree, PairsConfig(min_shortening=0.9), renderer) == []
+    assert shorter_pairs(grow("harmful", (EARLY, True), (long, True)), CONFIG, renderer) == []  # not judged
+
+
+def test_a_control_swaps_half_of_the_pairs_provenance_and_all(grow, tiny_student, renderer, tmp_path):
+    trees = [grow("harmful", (SAFE, True), (UNSAFE, False), name=f"h{number}") for number in range(20)]
+    _build(trees, tiny_student, tmp_path, kinds=("outcome",), balance_lengths=False)
+    plain = {pair.id: pair for pair in read_jsonl(tmp_path / "pairs.jsonl", Pair)}
+    summary = _build(trees, tiny_student, tmp_path, kinds=("outcome",), balance_lengths=False, shuffled=True)
+    shuffled = list(read_jsonl(tmp_path / "pairs.jsonl", Pair))
+    swapped = [pair for pair in shuffled if pair.id.endswith("-swapped")]
+    assert summary["swapped"] == len(swapped)
+    assert 4 <= len(swapped) <= 16
+    for pair in shuffled:
+        before = plain[pair.id.removesuffix("-swapped")]
+        back = shuffle(before)
+        assert pair == back
+        if pair in swapped:
+            assert (pair.chosen, pair.rejected) == (before.rejected, before.chosen)
+            assert renderer.decode(pair.chosen_ids) == pair.chosen[0].content
+            assert (pair.provenance.chosen_value, pair.provenance.rejected_value) == (0.0, 1.0)
+            assert pair.provenance.chosen_verdict == before.provenance.rejected_verdict
+        else:
+            assert pair == before
 
 
 def _corrected(grow, renderer, *outcomes):

@@ -25,7 +25,9 @@ def _roll_out(student, prompts, out, seed=0, **settings):
     defaults = {"branching": (3, 2), "max_new_tokens": 40, "top_p": 1.0, "batch_size": 5, "reflections": False}
     config = RolloutConfig(prompts=str(prompts), **{**defaults, **settings})
     with Journal(out / "journal.sqlite") as journal:
-        rollout(config, load_policies(), str(student), out, seed, COMPUTE, journal, Silent())
+        rollout(
+            config, load_policies(), str(student), out, seed, COMPUTE, journal, out / "reflections.sqlite", Silent()
+        )
     return list(read_jsonl(out / "trees.jsonl", Tree))
 
 

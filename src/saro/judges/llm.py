@@ -1,4 +1,4 @@
-"""A model behind an API as judge: it grades reasoning by three named criteria, and says whether an answer is safe."""
+"""A model behind an API as judge: it grades reasoning, says whether an answer is safe and whether a step reflects."""
 
 import json
 import re
@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from saro import chains
 from saro.engines.asking import Asker
 from saro.engines.provider import Answer, Request
+from saro.judges.reflection import Step
 from saro.records import Chain, Policy, Prompt, Record
 from saro.templates import fence, render
 
@@ -38,6 +39,13 @@ class Safety(Record):
     answer: Literal["refusal", "safe completion", "unsafe"]
 
 
+class StepVerdict(Record):
+    """Whether a step of reasoning reflects, and the words of it that show it."""
+
+    reflects: bool = Field(strict=True)
+    evidence: str = ""
+
+
 class LLMJudge:
     """Judges by asking a model; a reply that holds no verdict is asked for anew, and then said to be unscored."""
 
@@ -51,6 +59,10 @@ class LLMJudge:
     async def safety(self, prompt: Prompt, chain: Chain, policy: Policy) -> Safety | str:
         """What the answer to a harmful prompt is, or why nobody knows."""
         return await self._judged(lambda sample: safety_request(prompt, chain, policy, sample), Safety)
+
+    async def step(self, step: Step) -> StepVerdict | str:
+        """Whether a step of reasoning reflects, or why nobody knows."""
+        return await self._judged(lambda sample: step_request(step, sample), StepVerdict)
 
     async def _judged(self, request: Callable[[int], Request], verdict: type[_Row]) -> _Row | str:
         for sample in range(_TRIES):
@@ -71,6 +83,12 @@ def grading_request(prompt: Prompt, chain: Chain, policy: Policy, sample: int = 
 def safety_request(prompt: Prompt, chain: Chain, policy: Policy, sample: int = 0) -> Request:
     """Asks what the answer to a harmful prompt is."""
     return _request(render("judge_answer", policy=policy), {"request": prompt.text, "answer": chain.answer}, sample)
+
+
+def step_request(step: Step, sample: int = 0) -> Request:
+    """Asks whether a step of reasoning reflects."""
+    parts = {"request": step.prompt, "steps before": "\n\n".join(step.before), "step": step.text}
+    return _request(render("judge_step"), parts, sample)
 
 
 def _request(system: str, parts: dict[str, str], sample: int) -> Request:

@@ -1,6 +1,7 @@
 """Pairs from trees: OP-COT (outcome) and PP-COT (divergence, early reflection, intervention) preferences.
 
-Each with its provenance; lengths are balanced for each kind, so that length is no signal.
+Each with its provenance; lengths are balanced for each kind, so that length is no signal. Two controls: pairs in which
+nothing but length is the signal, and sides that are swapped at random.
 """
 
 import itertools
@@ -53,7 +54,8 @@ def build_pairs(config: PairsConfig, trees: Path, model: str, out: Path) -> dict
     kept: list[Pair] = []
     summary: dict[str, object] = {}
     for kind, pairs in mixed.items():
-        chosen = balance(pairs, config.length_tolerance) if config.balance_lengths else pairs
+        balanced = config.balance_lengths and kind != "shorter"
+        chosen = balance(pairs, config.length_tolerance) if balanced else pairs
         kept += chosen
         summary[kind] = {
             **_count(chosen),
@@ -68,7 +70,10 @@ def build_pairs(config: PairsConfig, trees: Path, model: str, out: Path) -> dict
             f"gave no pair ({summary['prompts without a pair']})",
             "sample more chains a prompt, or relax pairs.benign_share, length_tolerance and the thresholds",
         )
-    write_jsonl(out / "pairs.jsonl", kept)
+    written = [shuffle(pair) for pair in kept] if config.shuffled else kept
+    if config.shuffled:
+        summary["swapped"] = sum(one != other for one, other in zip(kept, written, strict=True))
+    write_jsonl(out / "pairs.jsonl", written)
     write_json(out / "summary.json", summary)
     return summary
 
@@ -137,12 +142,28 @@ def intervention_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer") ->
     return _nearest(tree, "intervention", sides, config, renderer)
 
 
+def shorter_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer") -> list[Pair]:
+    """A control for early reflection: the shorter chain over the longer, where both end as wished and reflect as soon.
+
+    Whether preferring early reflection does more than shorten, a model trained on these tells.
+    """
+    found = [(leaf, first_reflection(tree, leaf)) for leaf in leaves(tree) if leaf.desirable is True]
+    placed = [(leaf, place) for leaf, place in found if place is not None]
+    sides = [
+        _Sides(_parting(tree, short, long), short, long, (1.0, 1.0), (soon, then))
+        for (short, soon), (long, then) in itertools.permutations(placed, 2)
+        if soon == then and _length(tree, short) <= (1 - config.min_shortening) * _length(tree, long)
+    ]
+    return _nearest(tree, "shorter", sides, config, renderer)
+
+
 # Each draws the pairs of one kind from one tree.
 DRAWERS: dict[PairKind, Callable[[Tree, PairsConfig, "Renderer"], list[Pair]]] = {
     "outcome": outcome_pairs,
     "divergence": divergence_pairs,
     "early-reflection": early_reflection_pairs,
     "intervention": intervention_pairs,
+    "shorter": shorter_pairs,
 }
 
 
@@ -221,6 +242,33 @@ def balance(pairs: Sequence[Pair], tolerance: float) -> list[Pair]:
         worst = max(range(len(kept)), key=lambda place: differences[place] * (1 if lean > 0 else -1))
         del kept[worst]
     return kept
+
+
+def shuffle(pair: Pair) -> Pair:
+    """``pair``, or for half of all ids, by a hash, the same with its sides swapped, provenance and all."""
+    if int(sha256_json(pair.id), 16) % 2:
+        return pair
+    origin = pair.provenance
+    return pair.model_copy(
+        update={
+            "id": f"{pair.id}-swapped",
+            "chosen": pair.rejected,
+            "rejected": pair.chosen,
+            "chosen_ids": pair.rejected_ids,
+            "rejected_ids": pair.chosen_ids,
+            "provenance": origin.model_copy(
+                update={
+                    "chosen_nodes": origin.rejected_nodes,
+                    "rejected_nodes": origin.chosen_nodes,
+                    "chosen_value": origin.rejected_value,
+                    "rejected_value": origin.chosen_value,
+                    "first_reflections": origin.first_reflections and origin.first_reflections[::-1],
+                    "chosen_verdict": origin.rejected_verdict,
+                    "rejected_verdict": origin.chosen_verdict,
+                }
+            ),
+        }
+    )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from saro.trees import TreeBuilder, leaves
 
 if TYPE_CHECKING:
     from saro.engines.branching import Leaf
+    from saro.judges.reflection import ReflectionJudge
     from saro.rendering import Renderer
 
 
@@ -52,6 +53,7 @@ def rollout(
     seed: int,
     compute: Compute,
     journal: Journal,
+    ledger: Path,
     reporter: Reporter,
 ) -> dict[str, object]:
     """Sample trees from ``model``; write ``trees.jsonl`` and ``summary.json`` under ``out``.
@@ -64,36 +66,38 @@ def rollout(
         seed: of all sampling.
         compute: device and dtype.
         journal: where finished units are kept.
+        ledger: file of what a model that judges the steps was asked, and answered.
         reporter: where progress goes.
 
     Raises:
-        InputError: no prompts; a server that does not do; no weights of the reflection detector.
+        InputError: no prompts; a server that does not do; no weights of the reflection detector; a model as
+            judge that cannot be reached, or has a budget and no price.
 
     Returns:
         Timing: ``seconds`` of sampling and ``tokens_per_second`` decoded; tokens that leaves share count once.
     """
+    from saro.engines.branching import Shape
     from saro.engines.local import Sampling
     from saro.engines.server import ServerTreeEngine
     from saro.engines.trees import TreeEngine
-    from saro.judges.detector import ReflectionDetector
     from saro.rendering import load_renderer
 
-    detector = ReflectionDetector(list(policies), compute.device) if config.reflections else None
+    judge = _step_judge(config, policies, ledger, compute, reporter)
     prompts = load_prompts(config.prompts, config.limit)
     renderer = load_renderer(model)
     identity = fingerprint(model)
     engine: TreeEngine | ServerTreeEngine
     if config.server is None:
-        engine = TreeEngine(model, identity, renderer.eos, compute, journal, config.batch_size)
+        engine = TreeEngine(model, identity, compute, journal, config.batch_size)
     else:
         served = config.served_model or model
-        engine = ServerTreeEngine(config.server, served, identity, renderer.eos, journal, config.batch_size)
+        engine = ServerTreeEngine(config.server, served, identity, journal, config.batch_size)
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p)
     prompt_ids = [renderer.prompt_ids(prompt.text) for prompt in prompts]
 
-    def grow(starts: Sequence[tuple[int, ...]], seeds: Sequence[int], branching: Sequence[int]) -> "list[list[Leaf]]":
-        longest = config.max_step_tokens
-        return engine.grow(starts, seeds, branching, sampling, longest, renderer.ends_step, reporter)
+    def grow(starts: Sequence[tuple[int, ...]], seeds: Sequence[int], branching: tuple[int, ...]) -> "list[list[Leaf]]":
+        shape = Shape(branching, sampling, renderer.ends_step, renderer.eos, config.max_step_tokens)
+        return engine.grow(starts, seeds, shape, reporter)
 
     grown = grow(prompt_ids, [_seed(seed, prompt.id) for prompt in prompts], config.branching)
     builders = [TreeBuilder(prompt, ids, identity, seed) for prompt, ids in zip(prompts, prompt_ids, strict=True)]
@@ -108,13 +112,35 @@ def rollout(
         for plan, found in zip(plans, grown, strict=True):
             corrected += [_read(renderer, prompts[plan.tree], leaf, builders[plan.tree], plan) for leaf in found]
             trees[plan.tree] = builders[plan.tree].tree()
-    if detector:
+    if judge:
         reporter.say("judging every step for reflection")
-        trees = judge_steps(trees, detector, renderer.decode)
+        trees = judge_steps(trees, judge, renderer.decode)
     write_jsonl(out / "trees.jsonl", trees)
     write_json(out / "summary.json", _summary(trees, sampled, corrected))
     speed = engine.tokens / engine.seconds if engine.seconds else 0.0
     return {"seconds": engine.seconds, "tokens_per_second": speed}
+
+
+def _step_judge(
+    config: RolloutConfig, policies: Mapping[str, Policy], ledger: Path, compute: Compute, reporter: Reporter
+) -> "ReflectionJudge | None":
+    if not config.reflections:
+        return None
+    if config.reflection_judge is None:
+        from saro.judges.detector import ReflectionDetector
+
+        return ReflectionDetector(list(policies), compute.device)
+    from saro.judges.asked import AskedReflectionJudge
+
+    return AskedReflectionJudge(
+        config.reflection_judge,
+        config.reflection_judge_url,
+        list(policies),
+        ledger,
+        config.reflection_budget,
+        config.reflection_price,
+        reporter,
+    )
 
 
 def _read(
