@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from saro.config import RunConfig, describe_config, dump_config, known_keys, load_config
 from saro.errors import InputError
+
+
+RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 def recipe(tmp_path, text):
@@ -25,6 +30,14 @@ def test_an_override_wins_over_the_recipe_and_leaves_its_neighbours(tmp_path):
 
 def test_an_empty_recipe_gives_the_defaults(tmp_path):
     assert load_config(recipe(tmp_path, "# nothing yet\n")) == RunConfig()
+
+
+def test_our_recipes_are_valid_and_the_ablations_differ_in_their_pairs_alone():
+    found = {path: load_config(path) for path in RECIPES.rglob("*.yaml")}
+    whole = found[RECIPES / "ablation.yaml"]
+    ablations = [config for path, config in found.items() if path.parent.name == "ablations"]
+    assert len({config.pairs.model_dump_json() for config in ablations}) == len(ablations) == 6
+    assert all(config.model_copy(update={"pairs": whole.pairs}) == whole for config in ablations)
 
 
 def test_a_recipe_begins_from_another_one(tmp_path):
