@@ -25,6 +25,15 @@ def saro(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.parametrize(("before", "now"), [(None, "1"), ("0", "0")])
+def test_no_training_is_reported_to_anybody_unless_the_user_wants_it(saro, monkeypatch, before, now):
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", before or "")
+    if before is None:
+        monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY")
+    saro("--help")
+    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == now
+
+
 @pytest.fixture
 def prompts(tmp_path):
     path = tmp_path / "prompts.jsonl"

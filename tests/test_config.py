@@ -6,7 +6,6 @@ from pydantic import ValidationError
 from saro.config import RunConfig, describe_config, dump_config, known_keys, load_config
 from saro.errors import InputError
 
-
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shlex
 import sys
 from collections import Counter
@@ -363,6 +364,7 @@ def main() -> None:
     """Entry point: a user's mistake ends with its message and exit code 2, an interrupt with 130, never a traceback."""
     from saro.errors import InputError
 
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL would tell its makers of each training
     try:
         app()
     except InputError as error:
