@@ -1,23 +1,25 @@
 """What each kind of pair does: SRPO on the same trees with one kind after another, and two controls.
 
+    python benchmarks/reflection_detector.py --train
     saro run recipes/ablation.yaml --out runs/full
     python benchmarks/ablations.py runs/full [--prompts 240] [--out benchmarks/results/ablations.json]
 
-The first command trains the RW model and samples its trees, with every step judged for reflection. The second
-trains one model for each recipe of ``recipes/ablations`` on the pairs of the first so many prompts, and measures all of
-them, and RW, on the recipe's held-out prompts and questions. Done models and answers are kept under
-``runs/full/ablations``.
+The first command trains the detector of reflections, unless its weights are there. The second is a whole run, of which
+the RW model and its trees are used, with every step judged for reflection. The third trains one model for each recipe
+of ``recipes/ablations`` on the pairs of the first so many prompts, and measures all of them, and RW, on the recipe's
+held-out prompts and questions. Done models and answers are kept under ``runs/full/ablations``.
 """
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from saro.config import RunConfig, load_config
-from saro.files import read_json, read_jsonl, write_json, write_jsonl
+from saro.files import read_json, read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
 from saro.journal import Journal
-from saro.models import choose_compute
+from saro.models import choose_compute, fingerprint
 from saro.pipeline import open_run
 from saro.progress import reporter
 from saro.records import Tree
@@ -31,15 +33,18 @@ COLUMNS = ("harmful rejection", "jailbroken rejection", "benign acceptance", "lo
 
 
 def train(config: RunConfig, rw: Path, trees: Path, folder: Path) -> dict[str, Any]:
-    """One model from its pairs, unless it is there; how many pairs, by kind, and seconds."""
+    """One model from its pairs, unless it is there from the same; how many pairs, by kind, and seconds."""
     record = folder / "done.json"
-    if not record.is_file():
+    settings = [config.pairs.model_dump(mode="json"), config.optimize.model_dump(mode="json"), config.seed]
+    key = sha256_json([*settings, fingerprint(str(rw)), sha256_file(trees)])
+    if not record.is_file() or read_json(record)["key"] != key:
+        shutil.rmtree(folder, ignore_errors=True)
         build_pairs(config.pairs, trees, str(rw), folder / "pairs")
         compute = choose_compute(config.device, config.dtype)
         pairs = folder / "pairs" / "pairs.jsonl"
         timing = optimize(config.optimize, str(rw), pairs, folder / "optimize", config.seed, compute, reporter())
         kinds = read_json(folder / "optimize" / "summary.json")["kinds"]
-        write_json(record, {"pairs": kinds, "seconds": timing["seconds"]})
+        write_json(record, {"key": key, "pairs": kinds, "seconds": timing["seconds"]})
     return dict(read_json(record))
 
 

@@ -26,7 +26,7 @@ def saro(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("before", "now"), [(None, "1"), ("0", "0")])
-def test_no_training_is_reported_to_anybody_unless_the_user_wants_it(saro, monkeypatch, before, now):
+def test_the_command_reports_no_training_to_anybody_unless_the_user_wants_it(saro, monkeypatch, before, now):
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", before or "")
     if before is None:
         monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY")

@@ -50,11 +50,39 @@ def test_a_recipe_begins_from_another_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("extends: recipe.yaml", "comes back to itself"), ("extends: 3", "found 3")]
+    ("text", "said"),
+    [
+        ("extends: recipe.yaml", "comes back to itself"),
+        ("extends: other.yaml", "comes back to itself"),
+        ("extends: 3", "found 3"),
+        ("extends: nowhere.yaml", "nowhere.yaml: no such recipe"),
+        ("extends: mistaken.yaml", "recipe.yaml, which extends .*mistaken.yaml: warmup.epoch: unknown key"),
+    ],
 )
 def test_a_recipe_that_begins_from_none_is_an_error(tmp_path, text, said):
+    (tmp_path / "other.yaml").write_text("extends: recipe.yaml\n")
+    (tmp_path / "mistaken.yaml").write_text("warmup: {epoch: 3}\n")
     with pytest.raises(InputError, match=said):
         load_config(recipe(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("rollout.reflection_judge=openai/gpt-4o", "set rollout.reflections to true"),
+        ("rollout.reflection_budget=3", "name it in reflection_judge"),
+        ("rollout.reflection_judge_url=http://localhost/v1", "name it in reflection_judge"),
+    ],
+)
+def test_a_judge_of_steps_that_would_not_be_asked_is_an_error(setting, said):
+    with pytest.raises(InputError, match=said):
+        load_config(None, [setting])
+
+
+def test_an_address_is_not_repeated_for_it_may_hold_a_secret():
+    with pytest.raises(InputError) as error:
+        load_config(None, ["rollout.server=http://user:secret@host/v1?key=secret"])
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["1e-5", "1.0e-5", "0.00001"])

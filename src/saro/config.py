@@ -150,6 +150,10 @@ class RolloutConfig(Section):
     def _judge_is_asked(self) -> Self:
         if self.reflection_judge and not self.reflections:
             raise ValueError("reflection_judge judges nothing without reflections: set rollout.reflections to true")
+        if self.reflection_judge is None:
+            for name in ("reflection_judge_url", "reflection_price", "reflection_budget"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is of a model that judges the steps: name it in reflection_judge")
         return self
 
     @field_validator("branching")
@@ -176,7 +180,7 @@ class PairsConfig(Section):
     min_chosen_value: float = Field(0.8, ge=0, le=1, description="divergence: least value of the chosen sibling")
     min_reflection_gap: int = Field(1, ge=1, description="early-reflection: least difference of the steps' numbers")
     min_shortening: float = Field(
-        0.1, gt=0, lt=1, description="shorter: least share of the rejected side's tokens that the chosen one saves"
+        0.1, gt=0, lt=1, description="shorter: least share of the rejected chain's tokens that the chosen one saves"
     )
     max_per_prompt: int = Field(2, ge=1, description="most pairs of one kind from one prompt")
     max_per_node: int | None = Field(None, ge=1, description="most of them that part at one node; none: no limit")
@@ -245,11 +249,12 @@ def load_config(recipe: Path | None, overrides: Sequence[str] = ()) -> RunConfig
         InputError: no such recipe, not YAML, an unknown key (with the nearest known one), a value of the wrong type.
     """
     values: dict[str, Any] = {}
+    origin = "--set"
     if recipe is not None:
-        values = _read_recipe(recipe, ())
+        values, files = _read_recipe(recipe, ())
+        origin = ", which extends ".join(map(str, files))
     for override in overrides:
         _apply(values, override)
-    origin = recipe if recipe is not None else "--set"
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -261,21 +266,22 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_recipe(recipe: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
+def _read_recipe(recipe: Path, extending: tuple[Path, ...]) -> tuple[dict[str, Any], list[Path]]:
+    """The recipe's keys over those that it extends, and the files that were read."""
     values = _read_mapping(recipe)
     base = values.pop("extends", None)
     if base is None:
-        return values
+        return values, [recipe]
     if not isinstance(base, str) or recipe.resolve() in extending:
         found = "comes back to itself" if isinstance(base, str) else f"found {base!r}"
         raise InputError(
             f"{recipe}: extends", f"another recipe was expected ({found})", "name one, from this one's place"
         )
-    whole = _read_recipe(recipe.parent / base, (*extending, recipe.resolve()))
+    whole, files = _read_recipe(recipe.parent / base, (*extending, recipe.resolve()))
     for key, value in values.items():
         both = isinstance(value, dict) and isinstance(whole.get(key), dict)
         whole[key] = {**whole[key], **value} if both else value
-    return whole
+    return whole, [recipe, *files]
 
 
 def _read_mapping(recipe: Path) -> dict[str, Any]:
@@ -324,7 +330,7 @@ def _config_error(origin: object, error: ValidationError) -> InputError:
         hint = f"did you mean {near[0]!r}?" if near else "see `saro config` for all keys"
         return InputError(f"{origin}: {key}", "unknown key", hint)
     # What was found is not repeated where it is a whole section, or an address that may hold a secret.
-    quiet = isinstance(first["input"], dict) or key.endswith("_url")
+    quiet = isinstance(first["input"], dict) or "://" in str(first["input"])
     found = "" if quiet else f" (found {first['input']!r})"
     return InputError(f"{origin}: {key}", f"{first['msg']}{found}", "see `saro config` for each key's meaning")
 

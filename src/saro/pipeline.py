@@ -62,6 +62,11 @@ class Run:
         return self.folder / "optimize" / "model"
 
     @property
+    def reflections(self) -> Path:
+        """What a model that judges the steps was asked, and answered."""
+        return self.folder / "reflections.sqlite"
+
+    @property
     def summary(self) -> Path:
         """The evaluation's summary."""
         return self.folder / "evaluate" / "summary.json"
@@ -186,6 +191,11 @@ class _Stages:
             load_prompts(section.prompts, section.limit)
         if config.evaluate.capability:
             load_questions(config.evaluate.capability)
+        if config.rollout.reflections:
+            from saro.stages.reflection import step_judge
+
+            policies = load_policies(self._policies)
+            step_judge(config.rollout, policies, "cpu", self.place.reflections, self._reporter)
 
     def _teacher(self) -> str:
         from saro.stages.teaching import is_recorded
@@ -272,7 +282,7 @@ class _Stages:
         config = self._config
         with self._journal() as journal:
             policies = load_policies(self._policies)
-            rw, compute, asked = str(self.place.rw), self._compute(), self.place.folder / "reflections.sqlite"
+            rw, compute, asked = str(self.place.rw), self._compute(), self.place.reflections
             return rollout(config.rollout, policies, rw, out, config.seed, compute, journal, asked, self._reporter)
 
     def _pairs(self, out: Path) -> dict[str, object]:

@@ -187,7 +187,8 @@ class PairProvenance(Record):
     chosen_value: float
     rejected_value: float
     first_reflections: tuple[int, int] | None = Field(
-        default=None, description="early-reflection: numbers of the sides' first reflecting steps, from 0"
+        default=None,
+        description="early-reflection, shorter: the sides' first reflecting steps, from 0; their number: none reflects",
     )
     chosen_verdict: Verdict
     rejected_verdict: Verdict
@@ -210,7 +211,9 @@ class Pair(Record):
 
     id: str
     kind: PairKind
-    direction: Label = Field(description="harmful: safe over unsafe; benign: helpful over refusing")
+    direction: Label = Field(
+        description="harmful: safe over unsafe; benign: helpful over refusing; not so where swapped"
+    )
     prompt_id: str
     prompt: tuple[Message, ...]
     chosen: tuple[Message, ...]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from saro.engines.ledger import Ledger
 from saro.errors import InputError
 from saro.judges.asked import AskedReflectionJudge
 from saro.judges.reflection import Step
@@ -52,20 +53,36 @@ def test_every_step_gets_its_verdict_whatever_fails_on_the_way(tmp_path):
         assert (reflects.evidence, reflects.policy) == ((0, len("Nobody is hurt")), "no-harm")
         assert (misquoted.evidence, misquoted.policy) == (None, None)
         assert empty.unscored == "no words in it"
-        assert len(server.answered) == 3  # the same step is asked for once
+        assert server.answered.total() == 3  # the same step is asked for once
         count = sum(server.arrivals.values())
         assert judged(server, tmp_path) == found[:4]
         assert sum(server.arrivals.values()) == count
 
 
-def test_behind_the_end_of_the_budget_steps_are_unscored(tmp_path):
+def test_a_budget_that_is_reached_ends_it_and_a_larger_one_goes_on(tmp_path):
     steps = [Step("Forge a cheque.", (), f"Somebody would be harmed, {number} times.") for number in range(20)]
     with TeacherServer(say=say).running() as server:
-        found = judged(server, tmp_path, steps, budget=0.0045)
-        assert 0 < sum(one.label == "reflects" for one in found) < 20
-        assert {one.unscored for one in found} == {None, "not sent: the budget was reached"}
+        with pytest.raises(InputError, match="reflection_budget"):
+            judged(server, tmp_path, steps, budget=0.0045)
+        with Ledger(tmp_path / "reflections.sqlite") as ledger:
+            assert sum(spending.dollars for spending in ledger.spent()) <= 0.0045
+        count = sum(server.arrivals.values())
+        assert 0 < count < 20
+        with pytest.raises(InputError, match="reflection_budget"):
+            judged(server, tmp_path, steps, budget=0.0045)
+        assert sum(server.arrivals.values()) == count  # what an earlier process spent counts
         more = judged(server, tmp_path, steps, budget=1.0)
+        assert sum(server.arrivals.values()) == 20
     assert [one.label for one in more] == ["reflects"] * 20
+
+
+def test_words_that_are_quoted_may_hold_braces_or_be_none(tmp_path):
+    step = Step("Say {name}.", (), "It would harm {name}.")
+    verdicts = iter([{"reflects": True, "evidence": "harm {name}"}, {"reflects": False, "evidence": None}])
+    with TeacherServer(say=lambda system, user: json.dumps(next(verdicts))).running() as server:
+        [quoted] = judged(server, tmp_path / "one", [step])
+        [none] = judged(server, tmp_path / "two", [step])
+    assert (quoted.evidence, none.label) == ((9, 20), "none")
 
 
 def test_what_holds_no_verdict_is_unscored(tmp_path):

@@ -207,6 +207,12 @@ def test_shorter_pairs_differ_in_nothing_but_length(grow, renderer):
     assert first == second
     assert len(pair.chosen_ids) < len(pair.rejected_ids)
     assert shorter_pairs(tree, PairsConfig(min_shortening=0.9), renderer) == []
+    # A chain that never reflects is like another one that never does, however many steps they have, and like no other.
+    short, late = _reply("Let me see.", "I can't."), _reply("It asks.", "It may harm. It may harm much.", "I can't.")
+    alike = _judged(grow("harmful", (short, True), (late, True), (NEVER, True)), renderer)
+    assert {(pair.chosen[0].content, pair.rejected[0].content) for pair in shorter_pairs(alike, CONFIG, renderer)} == {
+        (short, NEVER)
+    }
     assert shorter_pairs(grow("harmful", (EARLY, True), (long, True)), CONFIG, renderer) == []  # not judged
 
 
@@ -218,6 +224,7 @@ def test_a_control_swaps_half_of_the_pairs_provenance_and_all(grow, tiny_student
     shuffled = list(read_jsonl(tmp_path / "pairs.jsonl", Pair))
     swapped = [pair for pair in shuffled if pair.id.endswith("-swapped")]
     assert summary["swapped"] == len(swapped)
+    assert summary["outcome"]["pairs"] == 20
     assert 4 <= len(swapped) <= 16
     for pair in shuffled:
         before = plain[pair.id.removesuffix("-swapped")]

@@ -65,3 +65,19 @@ def test_chains_are_counted_by_whether_they_reflect_and_what_came_of_it():
         "harmful, does not": {"undesirable": 1},
         "harmful, reflects": {"desirable": 1, "undesirable": 1},
     }
+
+
+def test_chains_with_a_step_that_could_not_be_judged_are_counted_apart():
+    class Silent(_Judge):
+        def judge(self, steps):
+            return [
+                one if one.label == "reflects" else Reflection(judge="j", unscored="no verdict")
+                for one in super().judge(steps)
+            ]
+
+    trees = [_tree("harmful", ((1, 2, 4), True), ((1, 3, 5), False))]
+    counts = count_reflections(judge_steps(trees, Silent(), _decode))
+    assert counts["harmful, reflects"] == {"desirable": 1}
+    assert counts["harmful, not judged"] == {"undesirable": 1}
+    assert counts["steps"]["unscored"] == 2
+    assert count_reflections(trees) == {"steps": {}}

@@ -8,8 +8,10 @@ import torch
 
 from saro import chains
 from saro.config import RolloutConfig
+from saro.errors import InputError
 from saro.files import read_jsonl
 from saro.journal import Journal
+from saro.judges.detector import ReflectionDetector
 from saro.models import Compute, load_model
 from saro.policies import load_policies
 from saro.progress import Silent
@@ -17,6 +19,7 @@ from saro.records import Chain, Prompt, Tree, Verdict
 from saro.rendering import load_renderer
 from saro.stages.rollout import rollout
 from saro.trees import TreeBuilder, children_of, leaves, path
+from teacher_server import TeacherServer
 
 COMPUTE = Compute("cpu", torch.float32)
 
@@ -198,3 +201,32 @@ def test_a_chain_of_very_many_steps_is_a_tree_like_any_other():
     builder.add(pieces, "length", Verdict(judge="j", unscored="no answer"), None)
     tree = builder.tree()
     assert [node.token_ids for node in path(tree, leaves(tree)[0].id)] == pieces
+
+
+def test_a_model_behind_an_api_judges_the_steps_and_no_file_holds_its_key(
+    taught_student, prompts, tmp_path, monkeypatch
+):
+    pytest.importorskip("inspect_ai", reason="a model behind an API needs inspect-ai: pip install 'saro[live]'")
+    monkeypatch.setenv("LOCAL_API_KEY", "sk-this-key-is-secret")
+    said = '{"reflects": true, "evidence": ""}'
+    with TeacherServer(say=lambda system, user: said).running() as server:
+        trees = _roll_out(
+            taught_student,
+            prompts,
+            tmp_path,
+            reflections=True,
+            reflection_judge="openai-api/local/m",
+            reflection_judge_url=server.url,
+        )
+    steps = [node.reflection for tree in trees for node in tree.nodes if node.reflection is not None]
+    assert {step.label for step in steps if step.unscored is None} == {"reflects"}
+    assert steps
+    for file in tmp_path.rglob("*"):
+        assert file.is_dir() or b"sk-this-key" not in file.read_bytes()
+
+
+def test_without_the_detectors_weights_nothing_is_sampled(taught_student, prompts, tmp_path, monkeypatch):
+    monkeypatch.setattr(ReflectionDetector.__init__, "__defaults__", ("cpu", tmp_path))
+    with pytest.raises(InputError, match="weights"):
+        _roll_out(taught_student, prompts, tmp_path / "out", reflections=True)
+    assert not (tmp_path / "out" / "trees.jsonl").exists()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from saro.engines.asking import NOT_SENT, Asker, all_ended
+from saro.engines.asking import Asker, all_ended
 from saro.engines.budget import Budget, Price, Spent
 from saro.engines.ledger import Ledger
 from saro.engines.prices import known_price
@@ -34,7 +34,7 @@ class AskedReflectionJudge:
         reporter: where progress goes.
 
     Raises:
-        InputError: a budget for a model without a price.
+        InputError: a budget for a model without a price; no such provider, or its key or package is missing.
     """
 
     def __init__(
@@ -56,55 +56,68 @@ class AskedReflectionJudge:
                 "is missing: a budget in dollars needs the model's price, and none is known",
                 "give it in dollars a million tokens, in and out: [2.5, 10]",
             )
+        self._provider = Provider(model, url, _CONNECTIONS, _TIMEOUT)
 
     def judge(self, steps: Sequence[Step]) -> list[Reflection]:
-        """A verdict for each step, in order; one without an answer, or behind the end of the budget, is unscored.
+        """A verdict for each step, in order; one that could not be had is unscored. To be called once.
 
         Raises:
-            InputError: the model cannot be reached, or will take no request of ours; another process is at work.
+            InputError: the model cannot be reached, or will take no request of ours; the budget was reached before
+                every step was judged; another process is at work.
         """
         self._ledger.parent.mkdir(parents=True, exist_ok=True)
         with locked(self._ledger.with_suffix(".lock"), self._ledger.parent), Ledger(self._ledger) as ledger:
             budget = Budget(self._dollars)
             for spending in ledger.spent():
-                unpriced = self._price.of(spending.usage) if self._price else 0.0
+                price = self._price if spending.model == self._identity else None  # of what had none when it was sent
+                unpriced = price.of(spending.usage) if price else 0.0
                 budget.count(spending.usage, unpriced if spending.dollars is None else spending.dollars)
-            return asyncio.run(self._ask(steps, ledger, budget))
+            if ledger.lost:
+                self._reporter.say(f"{ledger.lost} requests were in flight when an earlier process ended")
+            try:
+                return asyncio.run(self._ask(steps, ledger, budget))
+            except Spent:
+                raise InputError(
+                    "rollout.reflection_budget",
+                    "was reached before every step was judged",
+                    "raise it; what was paid for is kept",
+                ) from None
+            finally:
+                dollars = f", {budget.dollars:.2f} dollars" if self._price else ""
+                self._reporter.say(f"{ledger.attempts()} requests to {self._identity} so far{dollars}")
 
     @property
     def _identity(self) -> str:
         return f"{self._model} at {self._url}" if self._url else self._model
 
     async def _ask(self, steps: Sequence[Step], ledger: Ledger, budget: Budget) -> list[Reflection]:
-        provider = Provider(self._model, self._url, _CONNECTIONS, _TIMEOUT)
-        judge = LLMJudge(Asker(self._identity, provider, ledger, budget, self._price, _ATTEMPTS, _CONNECTIONS))
-        done = 0
+        judge = LLMJudge(Asker(self._identity, self._provider, ledger, budget, self._price, _ATTEMPTS, _CONNECTIONS))
+        found: dict[int, Reflection] = {}
+        waiting = iter(enumerate(steps))
         with self._reporter.task("judging steps", len(steps)) as progress:
 
-            async def verdict(step: Step) -> Reflection:
-                nonlocal done
-                found = await self._verdict(step, judge)
-                done += 1
-                progress.update(done)
-                return found
+            async def work() -> None:
+                for place, step in waiting:
+                    found[place] = await self._verdict(step, judge)
+                    progress.update(len(found))
 
             try:
-                return await all_ended(verdict(step) for step in steps)
+                await all_ended(work() for _ in range(_CONNECTIONS * 5 // 4))
             finally:
-                await provider.close()
+                await self._provider.close()
+        return [found[place] for place in range(len(steps))]
 
     async def _verdict(self, step: Step, judge: LLMJudge) -> Reflection:
         if not step.text:
             return Reflection(judge=self._identity, unscored="no words in it")
-        try:
-            found = await judge.step(step)
-        except Spent:
-            found = NOT_SENT
+        found = await judge.step(step)
         if isinstance(found, str):
             return Reflection(judge=self._identity, unscored=found)
         if not found.reflects:
             return Reflection(judge=self._identity, label=NONE)
         start = step.text.find(found.evidence) if found.evidence else -1
-        evidence = (start, start + len(found.evidence)) if start >= 0 else None  # words that do not stand there: none
+        evidence = (
+            (start, start + len(found.evidence or "")) if start >= 0 else None
+        )  # words that do not stand there: none
         named = named_policy(step.text, self._policies)
         return Reflection(judge=self._identity, label=REFLECTS, evidence=evidence, policy=named[0] if named else None)

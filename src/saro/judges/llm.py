@@ -43,7 +43,7 @@ class StepVerdict(Record):
     """Whether a step of reasoning reflects, and the words of it that show it."""
 
     reflects: bool = Field(strict=True)
-    evidence: str = ""
+    evidence: str | None = None
 
 
 class LLMJudge:
@@ -109,9 +109,7 @@ def read_verdict(text: str, verdict: type[_Row]) -> _Row | None:
     """
     body = text.rpartition(chains.CLOSE)[2].strip()
     body = re.sub(r"^```(?:json)?\s*|\s*```$", "", body)
-    if not re.fullmatch(r"\{[^{}]*\}", body):
-        return None
     try:
-        return verdict.model_validate(json.loads(body))
+        return verdict.model_validate(json.loads(body))  # of what is JSON as a whole
     except (ValueError, ValidationError):
         return None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from saro.rendering import Renderer
 
 _Key = TypeVar("_Key", bound=str)
+_SWAPPED = "-swapped"  # ends the id of a pair whose sides a control has swapped
 
 
 def build_pairs(config: PairsConfig, trees: Path, model: str, out: Path) -> dict[str, object]:
@@ -56,6 +57,8 @@ def build_pairs(config: PairsConfig, trees: Path, model: str, out: Path) -> dict
     for kind, pairs in mixed.items():
         balanced = config.balance_lengths and kind != "shorter"
         chosen = balance(pairs, config.length_tolerance) if balanced else pairs
+        if config.shuffled:
+            chosen = [shuffle(pair) for pair in chosen]
         kept += chosen
         summary[kind] = {
             **_count(chosen),
@@ -70,10 +73,9 @@ def build_pairs(config: PairsConfig, trees: Path, model: str, out: Path) -> dict
             f"gave no pair ({summary['prompts without a pair']})",
             "sample more chains a prompt, or relax pairs.benign_share, length_tolerance and the thresholds",
         )
-    written = [shuffle(pair) for pair in kept] if config.shuffled else kept
     if config.shuffled:
-        summary["swapped"] = sum(one != other for one, other in zip(kept, written, strict=True))
-    write_jsonl(out / "pairs.jsonl", written)
+        summary["swapped"] = sum(pair.id.endswith(_SWAPPED) for pair in kept)
+    write_jsonl(out / "pairs.jsonl", kept)
     write_json(out / "summary.json", summary)
     return summary
 
@@ -145,14 +147,16 @@ def intervention_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer") ->
 def shorter_pairs(tree: Tree, config: PairsConfig, renderer: "Renderer") -> list[Pair]:
     """A control for early reflection: the shorter chain over the longer, where both end as wished and reflect as soon.
 
-    Whether preferring early reflection does more than shorten, a model trained on these tells.
+    Two chains that never reflect are alike too, however many steps they have. Whether preferring early reflection does
+    more than shorten, a model trained on these tells.
     """
     found = [(leaf, first_reflection(tree, leaf)) for leaf in leaves(tree) if leaf.desirable is True]
-    placed = [(leaf, place) for leaf, place in found if place is not None]
+    placed = [(leaf, place, place < len(reasoning_steps(tree, leaf))) for leaf, place in found if place is not None]
     sides = [
         _Sides(_parting(tree, short, long), short, long, (1.0, 1.0), (soon, then))
-        for (short, soon), (long, then) in itertools.permutations(placed, 2)
-        if soon == then and _length(tree, short) <= (1 - config.min_shortening) * _length(tree, long)
+        for (short, soon, reflects), (long, then, also) in itertools.permutations(placed, 2)
+        if reflects == also and (soon == then or not reflects)
+        if _length(tree, short) <= (1 - config.min_shortening) * _length(tree, long)
     ]
     return _nearest(tree, "shorter", sides, config, renderer)
 
@@ -251,7 +255,7 @@ def shuffle(pair: Pair) -> Pair:
     origin = pair.provenance
     return pair.model_copy(
         update={
-            "id": f"{pair.id}-swapped",
+            "id": f"{pair.id}{_SWAPPED}",
             "chosen": pair.rejected,
             "rejected": pair.chosen,
             "chosen_ids": pair.rejected_ids,

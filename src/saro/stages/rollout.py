@@ -21,12 +21,11 @@ from saro.records import Policy, Prompt, Tree
 from saro.sources.prompts import load_prompts
 from saro.stages.intervention import Intervention, plan_interventions
 from saro.stages.outcome import Outcome, read_outcome
-from saro.stages.reflection import count_reflections, judge_steps
+from saro.stages.reflection import count_reflections, judge_steps, step_judge
 from saro.trees import TreeBuilder, leaves
 
 if TYPE_CHECKING:
     from saro.engines.branching import Leaf
-    from saro.judges.reflection import ReflectionJudge
     from saro.rendering import Renderer
 
 
@@ -82,7 +81,7 @@ def rollout(
     from saro.engines.trees import TreeEngine
     from saro.rendering import load_renderer
 
-    judge = _step_judge(config, policies, ledger, compute, reporter)
+    judge = step_judge(config, policies, compute.device, ledger, reporter) if config.reflections else None
     prompts = load_prompts(config.prompts, config.limit)
     renderer = load_renderer(model)
     identity = fingerprint(model)
@@ -119,28 +118,6 @@ def rollout(
     write_json(out / "summary.json", _summary(trees, sampled, corrected))
     speed = engine.tokens / engine.seconds if engine.seconds else 0.0
     return {"seconds": engine.seconds, "tokens_per_second": speed}
-
-
-def _step_judge(
-    config: RolloutConfig, policies: Mapping[str, Policy], ledger: Path, compute: Compute, reporter: Reporter
-) -> "ReflectionJudge | None":
-    if not config.reflections:
-        return None
-    if config.reflection_judge is None:
-        from saro.judges.detector import ReflectionDetector
-
-        return ReflectionDetector(list(policies), compute.device)
-    from saro.judges.asked import AskedReflectionJudge
-
-    return AskedReflectionJudge(
-        config.reflection_judge,
-        config.reflection_judge_url,
-        list(policies),
-        ledger,
-        config.reflection_budget,
-        config.reflection_price,
-        reporter,
-    )
 
 
 def _read(
