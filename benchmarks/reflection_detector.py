@@ -1,6 +1,6 @@
 """The local reflection detector: trained on labelled steps, and measured on others.
 
-    python benchmarks/reflection_detector.py --train       # some 10 minutes on 2 cores; writes the adapter and the head
+    python benchmarks/reflection_detector.py --train       # some 25 minutes on 2 cores; writes the adapter and the head
     python benchmarks/reflection_detector.py [--out FILE]  # measures it on the test steps
 
 The steps are from the starter pack's teacher and from chains of the RW model, labelled by a language model under
@@ -79,7 +79,9 @@ def train(folder: Path) -> None:
             schedule.step()
             total += loss.item()
         print(f"epoch {epoch + 1}: loss {total / len(batches):.3f}, {time.monotonic() - started:.0f} s", flush=True)
+    model.peft_config["default"].base_model_name_or_path = EMBEDDED  # not where it lies on this machine
     model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # a card of PEFT's that says nothing
     save_file({name: value.detach() for name, value in head.state_dict().items()}, folder / "head.safetensors")
 
 

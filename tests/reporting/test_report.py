@@ -18,8 +18,8 @@ from tokenizers.models import WordLevel
 
 from saro.config import RunConfig, dump_config
 from saro.errors import InputError
-from saro.files import read_json, write_json, write_jsonl
-from saro.records import LABEL_OF_KIND, Kind, Prompt, Reflection, Verdict
+from saro.files import read_json, read_jsonl, write_json, write_jsonl
+from saro.records import LABEL_OF_KIND, Kind, Prompt, Reflection, Tree, Verdict
 from saro.reporting.report import _PLAIN, write_report
 from saro.reporting.table import print_results
 from saro.stages.evaluate import Evaluated, claims, summarise
@@ -411,8 +411,21 @@ def test_trees_are_shown_with_values_reflections_and_pairs(planted: Path) -> Non
     assert len(trees) == 4 and not any("open" in attributes for attributes in trees)
     for said in ("r0<b> · 1 pair", "0.67", "+1", "−1", "◆ fraud", "put in:", "▼ turns for the worse", "■ refusal"):
         assert said in page.text, said
+    assert "◆ a step that reflects" in page.text
     replies = [(attributes.get("class") or "") for tag, attributes in page.elements if tag == "div"]
     assert replies.count("reply veiled") == 6 * 3 + 2  # those of the examples, and the trees of harmful prompts
+
+
+def test_reflections_are_not_spoken_of_where_no_step_was_judged(planted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(planted.parent, folder)
+    trees = [
+        tree.model_copy(update={"nodes": tuple(node.model_copy(update={"reflection": None}) for node in tree.nodes)})
+        for tree in read_jsonl(folder / "rollout" / "trees.jsonl", Tree)
+    ]
+    write_jsonl(folder / "rollout" / "trees.jsonl", trees)
+    write_report(folder)
+    assert "◆" not in Page((folder / "report.html").read_text(encoding="utf-8")).text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

@@ -47,8 +47,8 @@ def view(tree: Tree, pairs: Sequence[Pair], decode: Callable[[Sequence[int]], st
         decode: token ids → text.
 
     Returns:
-        ``prompt``, ``pairs`` (kind, direction and values of each), and ``branches``; a branch has ``nodes``, one after
-        another, and the ``branches`` at its end.
+        ``prompt``, ``judged`` (whether its steps were, for reflection), ``pairs`` (kind, direction and values of each),
+        and ``branches``; a branch has ``nodes``, one after another, and the ``branches`` at its end.
     """
     marks: dict[int, list[str]] = {}
     for number, pair in enumerate(pairs, start=1):
@@ -69,6 +69,7 @@ def view(tree: Tree, pairs: Sequence[Pair], decode: Callable[[Sequence[int]], st
 
     return {
         "prompt": tree.prompt,
+        "judged": any(node.reflection is not None for node in tree.nodes),
         "pairs": [
             {"kind": pair.kind, "values": (pair.provenance.chosen_value, pair.provenance.rejected_value)}
             for pair in pairs
