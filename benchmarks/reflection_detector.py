@@ -120,7 +120,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.train:
         train(FOLDER)
-    result = {"command": "python benchmarks/reflection_detector.py", **measure()}
+    command = "python benchmarks/reflection_detector.py" + (" --train" if options.train else "")
+    result = {"command": command, **measure()}
     write_json(options.out, result)
     print(json.dumps(result, indent=2))
 
