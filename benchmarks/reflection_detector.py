@@ -1,6 +1,6 @@
 """The local reflection detector: trained on labelled steps, and measured on others.
 
-    python benchmarks/reflection_detector.py --train       # some 25 minutes on 2 cores; writes the adapter and the head
+    python benchmarks/reflection_detector.py --train       # some 45 minutes on 2 cores; writes the adapter and the head
     python benchmarks/reflection_detector.py [--out FILE]  # measures it on the test steps
 
 The steps are from the starter pack's teacher and from chains of the RW model, labelled by a language model under
