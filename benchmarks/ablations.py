@@ -4,10 +4,10 @@
     saro run recipes/ablation.yaml --out runs/full
     python benchmarks/ablations.py runs/full [--prompts 240] [--out benchmarks/results/ablations.json]
 
-The first command trains the detector of reflections, unless its weights are there. The second is a whole run, of which
-the RW model and its trees are used, with every step judged for reflection. The third trains one model for each recipe
-of ``recipes/ablations`` on the pairs of the first so many prompts, and measures all of them, and RW, on the recipe's
-held-out prompts and questions. Done models and answers are kept under ``runs/full/ablations``.
+The first command trains the detector of reflections, whose weights are not shipped yet. The second is a whole run, of
+which the RW model and its trees are used, with every step judged for reflection. The third trains one model for each
+recipe of ``recipes/ablations`` on the pairs of the first so many prompts, and measures all of them, and RW, on the
+held-out prompts and questions of the recipe. Done models and answers are kept under ``runs/full/ablations``.
 """
 
 import argparse

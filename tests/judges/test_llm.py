@@ -47,6 +47,8 @@ def test_grades_are_read(text):
         GOOD.replace('"accuracy"', '"style"'),
         GOOD.replace("}", ', "style": 3}'),
         "[7, 4, 10]",
+        "[" * 100_000,
+        '{"a":' * 100_000,
         '{"compliance": NaN, "relevance": 4, "accuracy": 10}',
         f"<think>\n{GOOD}",
     ],

@@ -111,5 +111,5 @@ def read_verdict(text: str, verdict: type[_Row]) -> _Row | None:
     body = re.sub(r"^```(?:json)?\s*|\s*```$", "", body)
     try:
         return verdict.model_validate(json.loads(body))  # of what is JSON as a whole
-    except (ValueError, ValidationError):
+    except (ValueError, ValidationError, RecursionError):  # a thousand brackets are no verdict either
         return None
